@@ -1,0 +1,188 @@
+//! One attempt: a handler's run over one message, ended by itself, its deadline, the loss of the lease or the end of a
+//! shutdown.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::handler::{Context, Handler, Outcome, Reason};
+use crate::lease::Lease;
+use crate::message::Message;
+
+/// How an attempt ended: the label `outcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ending {
+    /// The handler said [`Outcome::Done`].
+    Done,
+    /// The handler said [`Outcome::Retry`].
+    Retry,
+    /// The handler said [`Outcome::Reject`].
+    Reject,
+    /// The handler said [`Outcome::Unavailable`].
+    Unavailable,
+    /// The deadline passed.
+    Timeout,
+    /// The handler panicked.
+    Panic,
+    /// The lease was lost, or the worker stopped before the handler ended. Says nothing about the release.
+    Lost,
+}
+
+impl Ending {
+    /// Every ending.
+    pub const ALL: [Self; 7] = [
+        Self::Done,
+        Self::Retry,
+        Self::Reject,
+        Self::Unavailable,
+        Self::Timeout,
+        Self::Panic,
+        Self::Lost,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Retry => "retry",
+            Self::Reject => "reject",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Panic => "panic",
+            Self::Lost => "lost",
+        }
+    }
+
+    /// Those of `reasons` that can go with this ending.
+    pub(crate) fn reasons(self, reasons: &[Reason]) -> impl Iterator<Item = Reason> {
+        let of = move |reason: &Reason| match self {
+            Self::Done => *reason == Reason::NONE,
+            Self::Retry => *reason == Reason::TRANSIENT,
+            Self::Unavailable => *reason == Reason::DEPENDENCY,
+            Self::Timeout => *reason == Reason::DEADLINE,
+            Self::Panic => *reason == Reason::PANIC,
+            Self::Lost => [Reason::LEASE, Reason::SHUTDOWN].contains(reason),
+            Self::Reject => ![
+                Reason::NONE,
+                Reason::TRANSIENT,
+                Reason::DEPENDENCY,
+                Reason::DEADLINE,
+                Reason::PANIC,
+                Reason::LEASE,
+                Reason::SHUTDOWN,
+            ]
+            .contains(reason),
+        };
+        reasons.iter().copied().filter(of).collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// An attempt that ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) ending: Ending,
+    pub(crate) reason: Reason,
+    /// What the handler asked to wait.
+    pub(crate) after: Option<Duration>,
+    /// What to tell a person; empty when done.
+    pub(crate) error: String,
+    pub(crate) elapsed: Duration,
+}
+
+/// The rest of an attempt that was ended from outside: its work may still be on a thread.
+#[derive(Debug)]
+pub(crate) struct Remains(Option<JoinHandle<Outcome>>);
+
+impl Remains {
+    /// Waits until the work has really ended. True when it ended `Done` after all.
+    pub(crate) async fn ended(&mut self) -> bool {
+        match self.0.as_mut() {
+            None => false,
+            Some(task) => {
+                let result = task.await;
+                self.0 = None;
+                matches!(result, Ok(Outcome::Done))
+            }
+        }
+    }
+}
+
+/// Runs `handler` in a task of its own, so that a panic or a blocked thread stays there.
+pub(crate) async fn run<H: Handler>(
+    handler: &Arc<H>,
+    message: &Arc<Message>,
+    context: Context,
+    lease: &Lease,
+    cut: &CancellationToken,
+) -> (Ended, Remains) {
+    let started = Instant::now();
+    let (deadline, cancellation) = (context.deadline, context.cancellation.clone());
+    let span = tracing::info_span!("attempt", message_id = %message.id, attempt = context.attempt);
+    let mut task = {
+        let (handler, message) = (Arc::clone(handler), Arc::clone(message));
+        tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span))
+    };
+    let (ending, reason, error) = tokio::select! {
+        biased;
+        result = &mut task => return (finished(result, started.elapsed()), Remains(None)),
+        () = lease.lost() => (Ending::Lost, Reason::LEASE, "the lease on the message was lost"),
+        () = cut.cancelled() => (Ending::Lost, Reason::SHUTDOWN, "the worker stops"),
+        () = sleep_until(deadline) => (Ending::Timeout, Reason::DEADLINE, "the attempt outlived its deadline"),
+    };
+    cancellation.cancel();
+    task.abort();
+    let elapsed = started.elapsed();
+    (
+        Ended {
+            ending,
+            reason,
+            after: None,
+            error: error.to_owned(),
+            elapsed,
+        },
+        Remains(Some(task)),
+    )
+}
+
+fn finished(result: Result<Outcome, JoinError>, elapsed: Duration) -> Ended {
+    let (ending, reason, after, error) = match result {
+        Ok(Outcome::Done) => (Ending::Done, Reason::NONE, None, String::new()),
+        Ok(Outcome::Retry { after, error }) => (Ending::Retry, Reason::TRANSIENT, after, error),
+        Ok(Outcome::Reject { reason, error }) => (Ending::Reject, reason, None, error),
+        Ok(Outcome::Unavailable { after, error }) => (Ending::Unavailable, Reason::DEPENDENCY, after, error),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => (Ending::Panic, Reason::PANIC, None, panic_text(panic)),
+            // Only a runtime that shuts down cancels a task whose handle is still held here.
+            Err(_) => (
+                Ending::Lost,
+                Reason::SHUTDOWN,
+                None,
+                "the runtime stops".to_owned(),
+            ),
+        },
+    };
+    Ended {
+        ending,
+        reason,
+        after,
+        error,
+        elapsed,
+    }
+}
+
+fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a panic without a text".to_owned());
+    // A payload may panic when it is dropped; that must not reach the worker either.
+    let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(panic)));
+    text
+}

@@ -1,0 +1,311 @@
+//! The settings: defaults < TOML file < environment `WORKER__SECTION__KEY`.
+//!
+//! What somebody wrote ([`source::Source`]) is one thing, what the worker does ([`Settings`]) another: between them
+//! every field is checked, and all mistakes are told at once.
+
+pub mod fields;
+pub mod source;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use self::source::{Problem, Source};
+use crate::handlers::orders::Faults;
+use crate::release::{Identity, Release, Track};
+use crate::retry::Backoff;
+use crate::{consumer, settle};
+
+/// Everything the worker can be told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `WORKER__RELEASE`, `WORKER__TRACK`
+    pub identity: Identity,
+    /// `WORKER__QUEUE__…`
+    pub queue: QueueSettings,
+    /// `WORKER__DLQ__URL`; from the redrive policy when not set.
+    pub dead_letter_url: Option<String>,
+    /// `WORKER__HANDOVER__…`; none without a URL.
+    pub handover: Option<Handover>,
+    /// `WORKER__HANDLER__…`
+    pub handler: HandlerSettings,
+    /// How the main queue is consumed. The visibility timeout in it holds when [`QueueSettings::visibility`] is set.
+    pub consumer: consumer::Options,
+    /// `WORKER__SQS__TIMEOUT`: of every request but a receive.
+    pub request_timeout: Duration,
+    /// `WORKER__SHUTDOWN__TIMEOUT`
+    pub shutdown: ShutdownSettings,
+    /// `WORKER__STARTUP__TIMEOUT`: how long an unreachable SQS is tried again at start.
+    pub startup: Duration,
+    /// `WORKER__ADMIN__ADDRESS`
+    pub admin: SocketAddr,
+    /// `WORKER__LOG__…`
+    pub log: LogSettings,
+    /// `WORKER__ORDERS__…`
+    pub orders: Faults,
+}
+
+/// How the main queue is found and received from.
+#[derive(Clone, Debug)]
+pub struct QueueSettings {
+    /// Where it is.
+    pub locator: Locator,
+    /// How long a message stays invisible without a beat; the queue's own timeout when not set.
+    pub visibility: Option<Duration>,
+}
+
+/// A queue, by URL or by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Locator {
+    /// `WORKER__QUEUE__URL`
+    Url(String),
+    /// `WORKER__QUEUE__NAME`
+    Name(String),
+}
+
+/// The queue that takes what a canary failed.
+#[derive(Clone, Debug)]
+pub struct Handover {
+    /// `WORKER__HANDOVER__URL`
+    pub url: String,
+    /// `WORKER__HANDOVER__SLOTS`: slots of their own for it, beside those of the main queue.
+    pub slots: usize,
+}
+
+/// Which handler, and how long it may take.
+#[derive(Clone, Debug)]
+pub struct HandlerSettings {
+    /// `WORKER__HANDLER__KIND`
+    pub kind: String,
+}
+
+/// How long a shutdown may take, in all.
+#[derive(Clone, Copy, Debug)]
+pub struct ShutdownSettings {
+    /// From the signal to the exit; less than ECS's `stopTimeout`.
+    pub timeout: Duration,
+}
+
+impl ShutdownSettings {
+    /// Kept for settling and flushing after the handlers are cut off: a fifth, 1 s at least and 5 s at most.
+    #[must_use]
+    pub fn reserve(self) -> Duration {
+        (self.timeout / 5).clamp(Duration::from_secs(1), Duration::from_secs(5))
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug)]
+pub struct LogSettings {
+    /// `WORKER__LOG__LEVEL`: directives as `tracing-subscriber`'s `EnvFilter` reads them.
+    pub level: String,
+    /// `WORKER__LOG__FORMAT`
+    pub format: LogFormat,
+    /// `WORKER__LOG__FAILURES_PER_SECOND`
+    pub failures_per_second: u32,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Settings {
+    /// Checks what `source` says.
+    ///
+    /// # Errors
+    /// Every mistake, unknown settings included, in the order of [`fields::FIELDS`].
+    pub fn check(source: &Source) -> Result<Self, Vec<Problem>> {
+        let mut reader = source.reader();
+        let settings = Self::read(&mut reader);
+        let problems = reader.problems();
+        match settings {
+            Some(settings) if problems.is_empty() => Ok(settings),
+            _ => Err(problems),
+        }
+    }
+
+    /// `None` only where the reader has noted a problem.
+    fn read(reader: &mut source::Reader<'_>) -> Option<Self> {
+        let release = reader
+            .required("release")
+            .and_then(|name| reader.parse("release", &name, Release::new));
+        let track = reader
+            .choice("track")
+            .and_then(|track| track.parse::<Track>().ok());
+        let locator = locator(reader);
+        let dead_letter_url = reader.url("dlq.url");
+        let handover_url = reader.url("handover.url");
+        let handover_slots = reader.count("handover.slots");
+        let wait = reader.duration("queue.wait");
+        let visibility = reader.optional_duration("queue.visibility_timeout");
+        let kind = reader.choice("handler.kind");
+        let deadline = reader.duration("handler.deadline");
+        let request_timeout = reader.duration("sqs.timeout");
+        let shutdown = reader
+            .duration("shutdown.timeout")
+            .map(|timeout| ShutdownSettings { timeout });
+        let startup = reader.duration("startup.timeout");
+        let admin = reader.address("admin.address");
+        let log = log(reader);
+        let orders = orders(reader);
+        let consumer = consumer_options(reader, wait, visibility, deadline);
+        if let (Some(wait), Some(shutdown)) = (wait, shutdown)
+            && wait + shutdown.reserve() > shutdown.timeout
+        {
+            let most = shutdown.timeout.saturating_sub(shutdown.reserve());
+            reader.note(
+                "queue.wait",
+                &format!(
+                    "at most {most:?}, so that the last receive ends within shutdown.timeout ({:?})",
+                    shutdown.timeout
+                ),
+            );
+        }
+        Some(Self {
+            identity: Identity {
+                release: release?,
+                track: track?,
+            },
+            queue: QueueSettings {
+                locator: locator?,
+                visibility: visibility?,
+            },
+            dead_letter_url: dead_letter_url?,
+            handover: match (handover_url?, handover_slots?) {
+                (Some(url), slots) => Some(Handover { url, slots }),
+                (None, _) => None,
+            },
+            handler: HandlerSettings {
+                kind: kind?.to_owned(),
+            },
+            consumer: consumer?,
+            request_timeout: request_timeout?,
+            shutdown: shutdown?,
+            startup: startup?,
+            admin: admin?,
+            log: log?,
+            orders: orders?,
+        })
+    }
+}
+
+fn locator(reader: &mut source::Reader<'_>) -> Option<Locator> {
+    match (reader.url("queue.url")?, reader.optional("queue.name")) {
+        (Some(url), None) => Some(Locator::Url(url)),
+        (None, Some(name)) => Some(Locator::Name(name)),
+        (Some(_), Some(_)) => {
+            reader.note("queue.name", "only one of queue.url and queue.name");
+            None
+        }
+        (None, None) => {
+            reader.note("queue.url", "the queue's URL, or its name as queue.name");
+            None
+        }
+    }
+}
+
+fn consumer_options(
+    reader: &mut source::Reader<'_>,
+    wait: Option<Duration>,
+    visibility: Option<Option<Duration>>,
+    deadline: Option<Duration>,
+) -> Option<consumer::Options> {
+    let concurrency = reader.count("concurrency");
+    let base = reader.duration("retry.base");
+    let max = reader.duration("retry.max");
+    let linger = reader.duration("settle.linger");
+    let give_up = reader.duration("settle.give_up");
+    let remember = reader.count("settle.remember");
+    let max_error_bytes = reader.count("failure.max_error_bytes");
+    let retry = Backoff {
+        base: base?,
+        max: max?,
+    };
+    if retry.base > retry.max {
+        reader.note("retry.base", "at most retry.max");
+    }
+    Some(consumer::Options {
+        concurrency: concurrency?,
+        wait: wait?,
+        visibility: visibility?.unwrap_or(Duration::from_secs(30)),
+        deadline: deadline?,
+        retry,
+        settle: settle::Options {
+            linger: linger?,
+            give_up: give_up?,
+            calls: 8,
+            backoff: Backoff {
+                base: Duration::from_millis(100),
+                max: Duration::from_secs(5),
+            },
+            refused_delay: Duration::from_secs(30),
+        },
+        remember: remember?,
+        max_error_bytes: max_error_bytes?,
+        seed: None,
+    })
+}
+
+fn log(reader: &mut source::Reader<'_>) -> Option<LogSettings> {
+    let level = reader.required("log.level").and_then(|level| {
+        reader.parse("log.level", &level, |level| {
+            level
+                .parse::<tracing_subscriber::EnvFilter>()
+                .map(|_| level.to_owned())
+        })
+    });
+    let format = reader.choice("log.format").map(|format| match format {
+        "json" => LogFormat::Json,
+        "text" => LogFormat::Text,
+        _ => LogFormat::Auto,
+    });
+    let lines = reader.count("log.failures_per_second");
+    Some(LogSettings {
+        level: level?,
+        format: format?,
+        failures_per_second: u32::try_from(lines?).unwrap_or(u32::MAX),
+    })
+}
+
+fn orders(reader: &mut source::Reader<'_>) -> Option<Faults> {
+    let latency = reader.duration("orders.latency");
+    let slow_latency = reader.duration("orders.slow_latency");
+    let mut ratio = |key| reader.ratio(key);
+    let ratios = [
+        ratio("orders.retry_ratio"),
+        ratio("orders.reject_ratio"),
+        ratio("orders.slow_ratio"),
+        ratio("orders.hang_ratio"),
+        ratio("orders.panic_ratio"),
+        ratio("orders.crash_ratio"),
+        ratio("orders.unavailable_ratio"),
+    ];
+    let sum: f64 = ratios.iter().flatten().sum();
+    if sum > 1.0 + 1e-9 {
+        reader.note(
+            "orders.retry_ratio",
+            &format!("all of orders.*_ratio together at most 1, they are {sum}"),
+        );
+    }
+    let [retry, reject, slow, hang, panic, crash, unavailable] = ratios;
+    Some(Faults {
+        latency: latency?,
+        slow_latency: slow_latency?,
+        retry: retry?,
+        reject: reject?,
+        slow: slow?,
+        hang: hang?,
+        panic: panic?,
+        crash: crash?,
+        unavailable: unavailable?,
+    })
+}
+
+#[cfg(test)]
+mod tests;

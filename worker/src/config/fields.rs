@@ -1,0 +1,324 @@
+//! Every setting: its key, what it takes, its default and its meaning. `docs/configuration.md` is made of this table.
+
+use std::fmt;
+use std::time::Duration;
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// Any text of the shape described.
+    Text(&'static str),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A whole number.
+    Count {
+        /// The least.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A duration with its unit.
+    Duration {
+        /// The least.
+        min: Duration,
+        /// The most.
+        max: Duration,
+        /// Whether SQS takes it, which knows whole seconds only.
+        whole_seconds: bool,
+    },
+    /// 0 to 1.
+    Ratio,
+    /// The URL of a queue.
+    Url,
+    /// `host:port`, the host an IP address.
+    Address,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(shape) => f.write_str(shape),
+            Self::Choice(words) => write!(f, "one of {}", words.join(", ")),
+            Self::Count { min, max } => write!(f, "a whole number from {min} to {max}"),
+            Self::Duration {
+                min,
+                max,
+                whole_seconds,
+            } => {
+                let whole = if *whole_seconds { " in whole seconds" } else { "" };
+                let (min, max) = (humantime::format_duration(*min), humantime::format_duration(*max));
+                write!(
+                    f,
+                    "a duration with a unit{whole}, from {min} to {max} (such as 500ms, 20s or 5m)"
+                )
+            }
+            Self::Ratio => f.write_str("a number from 0 to 1"),
+            Self::Url => f.write_str("a queue URL, http:// or https://"),
+            Self::Address => f.write_str("an IP address and port, such as 127.0.0.1:9464"),
+        }
+    }
+}
+
+/// One setting.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// `section.key`, as in the file.
+    pub key: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// What holds when nobody says anything; none when there is nothing.
+    pub default: Option<&'static str>,
+    /// One or two sentences.
+    pub help: &'static str,
+}
+
+impl Field {
+    /// The environment variable: `WORKER__SECTION__KEY`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("WORKER__{}", self.key.replace('.', "__").to_uppercase())
+    }
+}
+
+const fn field(key: &'static str, kind: Kind, default: Option<&'static str>, help: &'static str) -> Field {
+    Field {
+        key,
+        kind,
+        default,
+        help,
+    }
+}
+
+const fn count(min: usize, max: usize) -> Kind {
+    Kind::Count { min, max }
+}
+
+const fn millis(min: u64, max: u64) -> Kind {
+    Kind::Duration {
+        min: Duration::from_millis(min),
+        max: Duration::from_millis(max),
+        whole_seconds: false,
+    }
+}
+
+const fn seconds(min: u64, max: u64) -> Kind {
+    Kind::Duration {
+        min: Duration::from_secs(min),
+        max: Duration::from_secs(max),
+        whole_seconds: true,
+    }
+}
+
+/// Every setting, in the order of the documentation.
+pub const FIELDS: &[Field] = &[
+    field(
+        "release",
+        Kind::Text("1 to 128 characters of A-Z a-z 0-9 . _ - + : @ /"),
+        None,
+        "The version of code and configuration that this process answers for; on every metric, log line and dead letter. Required.",
+    ),
+    field(
+        "track",
+        Kind::Choice(&["stable", "canary"]),
+        Some("stable"),
+        "The part the process plays while a release is rolled out.",
+    ),
+    field(
+        "concurrency",
+        count(1, 10_000),
+        Some("100"),
+        "Slots: how many attempts may run at once. Messages are received for free slots only.",
+    ),
+    field(
+        "queue.url",
+        Kind::Url,
+        None,
+        "The queue to drain. This or `queue.name` is required.",
+    ),
+    field(
+        "queue.name",
+        Kind::Text("a queue's name in this account and region"),
+        None,
+        "The queue to drain, by name.",
+    ),
+    field(
+        "queue.wait",
+        seconds(0, 20),
+        Some("20s"),
+        "How long a receive waits for messages. The last one must end within `shutdown.timeout`, less a fifth of it (1 s to 5 s).",
+    ),
+    field(
+        "queue.visibility_timeout",
+        seconds(3, 43_200),
+        None,
+        "How long a message stays invisible to others without a heartbeat, which comes every third of it: the time until a crashed worker's messages come back. Default: the queue's own.",
+    ),
+    field(
+        "dlq.url",
+        Kind::Url,
+        None,
+        "Where failed messages are copied to, with their story. Default: the target of the queue's redrive policy.",
+    ),
+    field(
+        "handover.url",
+        Kind::Url,
+        None,
+        "The queue that takes what a canary failed. Stable workers drain it with slots of its own.",
+    ),
+    field(
+        "handover.slots",
+        count(1, 1_000),
+        Some("2"),
+        "Slots for the handover queue, on the stable track.",
+    ),
+    field(
+        "handler.kind",
+        Kind::Choice(&["orders"]),
+        Some("orders"),
+        "What processes the messages.",
+    ),
+    field(
+        "handler.deadline",
+        millis(10, 39_600_000),
+        Some("30s"),
+        "When an attempt is ended and counts as failed. It may be longer than the visibility timeout: the lease is extended.",
+    ),
+    field(
+        "retry.base",
+        millis(1, 900_000),
+        Some("1s"),
+        "The upper end of the first retry's delay, which doubles with each receive. Delays are uniform from 0 to the upper end, and at least 1 s.",
+    ),
+    field(
+        "retry.max",
+        millis(1_000, 39_600_000),
+        Some("15m"),
+        "The upper end of any retry's delay.",
+    ),
+    field(
+        "settle.linger",
+        millis(0, 1_000),
+        Some("5ms"),
+        "How long the first deletion, visibility change or copy of a batch waits for others.",
+    ),
+    field(
+        "settle.give_up",
+        millis(1_000, 3_600_000),
+        Some("1m"),
+        "How long a failed deletion, visibility change or copy is tried again. What is given up comes back by its visibility timeout.",
+    ),
+    field(
+        "settle.remember",
+        count(0, 10_000_000),
+        Some("65536"),
+        "How many finished message ids are remembered, so that a second delivery is deleted instead of processed; about 100 bytes each.",
+    ),
+    field(
+        "failure.max_error_bytes",
+        count(0, 65_536),
+        Some("1024"),
+        "The most bytes of an error text in a dead letter's story; at 0 it is left out.",
+    ),
+    field(
+        "sqs.timeout",
+        millis(100, 60_000),
+        Some("5s"),
+        "The timeout of every request to SQS but a receive, which may take `queue.wait` and 10 s.",
+    ),
+    field(
+        "shutdown.timeout",
+        millis(2_000, 118_000),
+        Some("28s"),
+        "From SIGTERM or SIGINT to the exit; shorter than ECS's `stopTimeout` (30 s by default, at most 120 s on Fargate). Handlers that still run a fifth of it (1 s to 5 s) before its end are cancelled and their messages handed back.",
+    ),
+    field(
+        "startup.timeout",
+        millis(0, 300_000),
+        Some("10s"),
+        "How long an SQS that cannot be reached is tried again at start.",
+    ),
+    field(
+        "admin.address",
+        Kind::Address,
+        Some("127.0.0.1:9464"),
+        "Where `/livez`, `/readyz`, `/metrics` and `/status` are served. Port 0 takes a free one, which the log names.",
+    ),
+    field(
+        "log.level",
+        Kind::Text("filter directives, such as info or worker=debug,info"),
+        Some("info"),
+        "What is logged. Success is at `debug`.",
+    ),
+    field(
+        "log.format",
+        Kind::Choice(&["auto", "json", "text"]),
+        Some("auto"),
+        "The form of a log line; `auto` is text on a terminal and JSON otherwise.",
+    ),
+    field(
+        "log.failures_per_second",
+        count(0, 100_000),
+        Some("10"),
+        "The most log lines a second of each kind of failure; the next line says how many were left out.",
+    ),
+    field(
+        "orders.latency",
+        millis(0, 3_600_000),
+        Some("0ms"),
+        "How long the sample workload takes for an order.",
+    ),
+    field(
+        "orders.slow_latency",
+        millis(0, 3_600_000),
+        Some("2s"),
+        "How much longer a slow one takes.",
+    ),
+    field(
+        "orders.retry_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that end in `Retry`.",
+    ),
+    field(
+        "orders.reject_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that end in `Reject`.",
+    ),
+    field(
+        "orders.slow_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that are slow.",
+    ),
+    field(
+        "orders.hang_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that never end.",
+    ),
+    field(
+        "orders.panic_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that panic.",
+    ),
+    field(
+        "orders.crash_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that kill the process.",
+    ),
+    field(
+        "orders.unavailable_ratio",
+        Kind::Ratio,
+        Some("0"),
+        "Fault of the release: the share of attempts that end in `Unavailable`.",
+    ),
+];
+
+/// The setting called `key`.
+#[must_use]
+pub fn find(key: &str) -> Option<&'static Field> {
+    FIELDS.iter().find(|field| field.key == key)
+}

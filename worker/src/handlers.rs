@@ -1,0 +1,3 @@
+//! Ready-made handlers.
+
+pub mod orders;

@@ -1,0 +1,371 @@
+//! Keeps what is being processed invisible to others: one scheduler extends all leases, in batches.
+//!
+//! A lease is extended every third of its timeout, less some jitter, so that two beats may fail before it runs out.
+//! It moves on only when SQS has confirmed a beat. A lease that SQS refuses, or that ran out unconfirmed, is *lost*:
+//! its attempt is cancelled, since the message may be with somebody else.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::events::{Events, LeaseLost};
+use crate::queue::{ErrorKind, MAX_BATCH, MAX_VISIBILITY, Queue, QueueError, Visibility};
+use crate::retry::ceil_seconds;
+
+/// How many batches of beats may be under way at once.
+const CONCURRENT_CALLS: usize = 8;
+
+/// Leases due within this span of the first one go along in its batch.
+const GATHER: Duration = Duration::from_millis(250);
+
+/// How long to wait before a failed beat is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Kept from the 12 h: SQS counts from the receive, this process from the answer.
+const MARGIN: Duration = Duration::from_secs(30);
+
+/// Why a lease was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossCause {
+    /// SQS says the handle is no longer that of a message in flight.
+    Refused,
+    /// No beat was confirmed in time, or SQS's 12 h are over.
+    Expired,
+}
+
+impl LossCause {
+    /// Every cause.
+    pub const ALL: [Self; 2] = [Self::Refused, Self::Expired];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// All leases of one consumer.
+#[derive(Debug)]
+pub struct Leases {
+    timeout: Duration,
+    table: Mutex<Table>,
+    /// The scheduler sleeps until the first lease is due; a new first one wakes it.
+    wake: Notify,
+    events: Arc<Events>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next_id: u64,
+    entries: HashMap<u64, Entry>,
+    due: BTreeSet<(Instant, u64)>,
+    rng: fastrand::Rng,
+}
+
+#[derive(Debug)]
+struct Entry {
+    receipt: Arc<str>,
+    message_id: Arc<str>,
+    received: Instant,
+    expires: Instant,
+    due: Instant,
+    lost: CancellationToken,
+    /// A beat with this handle is under way.
+    beating: bool,
+    /// Told when that beat has ended; its lease is over.
+    stopped: Option<Arc<Notify>>,
+}
+
+/// The lease on one delivery. Dropping it ends it, without waiting for a beat that is under way.
+#[derive(Debug)]
+pub struct Lease {
+    id: u64,
+    lost: CancellationToken,
+    leases: Arc<Leases>,
+}
+
+impl Lease {
+    /// Waits until the lease is lost; forever, if it is not. Cancel safe.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Whether the lease is lost.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// What SQS leaves of the 12 h since the receive, with a margin.
+    #[must_use]
+    pub fn left(&self) -> Duration {
+        let table = self.leases.lock();
+        table.entries.get(&self.id).map_or(Duration::ZERO, |entry| {
+            (entry.received + MAX_VISIBILITY - MARGIN).saturating_duration_since(Instant::now())
+        })
+    }
+
+    /// Ends the lease and waits until no beat of it is under way.
+    ///
+    /// To be called before the visibility is set for a retry: a beat that lands later would overwrite it. Not cancel
+    /// safe in that sense; the lease ends all the same.
+    pub async fn stop(self) {
+        let ended = self.leases.end(self.id);
+        if let Some(ended) = ended {
+            ended.notified().await;
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.end(self.id);
+    }
+}
+
+impl Leases {
+    /// A table of leases that last for `timeout` from each beat; whole seconds, at least 1.
+    #[must_use]
+    pub fn new(timeout: Duration, events: Arc<Events>, rng: fastrand::Rng) -> Arc<Self> {
+        let table = Mutex::new(Table {
+            rng,
+            ..Table::default()
+        });
+        Arc::new(Self {
+            timeout,
+            table,
+            wake: Notify::new(),
+            events,
+        })
+    }
+
+    /// Starts a lease on what was asked for at `received` and is invisible for the timeout from then.
+    #[must_use]
+    pub fn start(self: &Arc<Self>, receipt: Arc<str>, message_id: Arc<str>, received: Instant) -> Lease {
+        let lost = CancellationToken::new();
+        let mut table = self.lock();
+        let id = table.next_id;
+        table.next_id += 1;
+        let due = received + self.interval(&mut table.rng);
+        let entry = Entry {
+            receipt,
+            message_id,
+            received,
+            expires: received + self.timeout,
+            due,
+            lost: lost.clone(),
+            beating: false,
+            stopped: None,
+        };
+        table.entries.insert(id, entry);
+        table.due.insert((due, id));
+        let first = table.due.first().is_some_and(|(_, first)| *first == id);
+        drop(table);
+        if first {
+            self.wake.notify_one();
+        }
+        Lease {
+            id,
+            lost,
+            leases: Arc::clone(self),
+        }
+    }
+
+    /// How many leases are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.lock().entries.len()
+    }
+
+    /// Extends leases until `stop` is cancelled; the leases that are left then run out by themselves.
+    pub async fn run<Q: Queue>(self: Arc<Self>, queue: Arc<Q>, stop: CancellationToken) {
+        let calls = Arc::new(Semaphore::new(CONCURRENT_CALLS));
+        let mut beats = JoinSet::new();
+        loop {
+            let first = self.lock().due.first().map(|(due, _)| *due);
+            let due = async {
+                match first {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.wake.notified() => continue,
+                () = due => {}
+            }
+            let batch = self.take_due();
+            if !batch.is_empty() {
+                // The semaphore is never closed.
+                let Ok(permit) = Arc::clone(&calls).acquire_owned().await else {
+                    break;
+                };
+                let (leases, queue) = (Arc::clone(&self), Arc::clone(&queue));
+                beats.spawn(async move {
+                    leases.beat(&*queue, batch).await;
+                    drop(permit);
+                });
+            }
+            while beats.try_join_next().is_some() {}
+        }
+        // Beats under way end within the timeout of their call; whoever stops a lease waits for them.
+        while beats.join_next().await.is_some() {}
+    }
+
+    /// At most one batch of leases that are due; those that ran out are lost instead.
+    fn take_due(&self) -> Vec<(u64, Visibility)> {
+        let now = Instant::now();
+        let mut lost = Vec::new();
+        let mut batch = Vec::new();
+        let mut table = self.lock();
+        while batch.len() < MAX_BATCH {
+            let Some(&(due, id)) = table.due.first() else {
+                break;
+            };
+            if due > now + if batch.is_empty() { Duration::ZERO } else { GATHER } {
+                break;
+            }
+            table.due.pop_first();
+            let Some(entry) = table.entries.get_mut(&id) else {
+                continue;
+            };
+            let limit = entry.received + MAX_VISIBILITY - MARGIN;
+            if entry.expires <= now || limit <= now {
+                entry.lost.cancel();
+                lost.push(Arc::clone(&entry.message_id));
+                continue;
+            }
+            // A beat that hangs must not hide the end of the lease.
+            entry.due = entry.expires;
+            let due = entry.due;
+            if std::mem::replace(&mut entry.beating, true) {
+                table.due.insert((due, id));
+                continue;
+            }
+            let after = self.timeout.min(limit - now);
+            let after = Duration::from_secs(ceil_seconds(after));
+            batch.push((
+                id,
+                Visibility {
+                    receipt: Arc::clone(&entry.receipt),
+                    after,
+                },
+            ));
+            table.due.insert((due, id));
+        }
+        drop(table);
+        for message_id in lost {
+            LeaseLost {
+                message_id: &message_id,
+                cause: LossCause::Expired,
+                detail: None,
+            }
+            .record(&self.events);
+        }
+        batch
+    }
+
+    async fn beat<Q: Queue>(&self, queue: &Q, batch: Vec<(u64, Visibility)>) {
+        let asked = Instant::now();
+        let (ids, entries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let mut results = match queue.change_visibility(&entries).await {
+            Ok(results) => results,
+            Err(error) => vec![Err(error); ids.len()],
+        };
+        let missing = QueueError::new(ErrorKind::Answer, "the answer has no result for the entry");
+        results.resize(ids.len(), Err(missing));
+        for ((id, entry), result) in ids.into_iter().zip(entries).zip(results) {
+            self.beaten(id, asked, entry.after, result);
+        }
+    }
+
+    fn beaten(&self, id: u64, asked: Instant, after: Duration, result: Result<(), QueueError>) {
+        let now = Instant::now();
+        let mut table = self.lock();
+        let interval = self.interval(&mut table.rng);
+        let Some(entry) = table.entries.get_mut(&id) else {
+            return;
+        };
+        entry.beating = false;
+        let watched = (entry.due, id);
+        if let Some(stopped) = entry.stopped.take() {
+            table.entries.remove(&id);
+            drop(table);
+            stopped.notify_one();
+            return;
+        }
+        if entry.lost.is_cancelled() {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                entry.expires = asked + after;
+                entry.due = asked + interval;
+            }
+            // A refused request that is not about this handle (a missing permission, say) may be mended in time.
+            Err(error) if error.kind != ErrorKind::Receipt => {
+                // Never past the end: a lease is lost at its end, not after the next try.
+                entry.due = (now + RETRY).min(entry.expires);
+            }
+            Err(error) => {
+                entry.lost.cancel();
+                let message_id = Arc::clone(&entry.message_id);
+                table.due.remove(&watched);
+                drop(table);
+                let detail = Some(error.detail.as_str());
+                LeaseLost {
+                    message_id: &message_id,
+                    cause: LossCause::Refused,
+                    detail,
+                }
+                .record(&self.events);
+                return;
+            }
+        }
+        let due = entry.due;
+        table.due.remove(&watched);
+        table.due.insert((due, id));
+        let first = table.due.first().is_some_and(|(_, first)| *first == id);
+        drop(table);
+        if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Ends a lease; a [`Notify`] when a beat of it is under way.
+    fn end(&self, id: u64) -> Option<Arc<Notify>> {
+        let mut table = self.lock();
+        let entry = table.entries.get_mut(&id)?;
+        let due = entry.due;
+        let ended = if entry.beating {
+            let stopped = entry.stopped.get_or_insert_with(|| Arc::new(Notify::new()));
+            Some(Arc::clone(stopped))
+        } else {
+            table.entries.remove(&id);
+            None
+        };
+        table.due.remove(&(due, id));
+        ended
+    }
+
+    /// A third of the timeout, less up to a tenth of it: leases taken together do not stay together.
+    fn interval(&self, rng: &mut fastrand::Rng) -> Duration {
+        (self.timeout / 3).mul_f64(1.0 - 0.1 * rng.f64())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        // Nothing panics while holding the lock; if it did, the table would still be consistent entry by entry.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

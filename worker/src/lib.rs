@@ -1,0 +1,35 @@
+//! A queue worker for Amazon SQS that knows which release it is.
+//!
+//! [`consumer::Consumer`] drains a [`queue::Queue`] with a [`handler::Handler`]. Everything it says and counts carries
+//! the [`release::Identity`] of the process. See `docs/architecture.md` for how the parts fit together.
+
+pub mod admin;
+pub mod attempt;
+pub mod clock;
+pub mod config;
+pub mod consumer;
+pub mod events;
+pub mod failure;
+pub mod handler;
+pub mod handlers;
+pub mod lease;
+pub mod logging;
+pub mod message;
+pub mod metrics;
+pub mod queue;
+pub mod release;
+pub mod retry;
+pub mod settle;
+pub mod shutdown;
+
+#[cfg(feature = "sqs")]
+pub mod cli;
+#[cfg(feature = "sqs")]
+pub mod preflight;
+#[cfg(feature = "sqs")]
+pub mod run;
+#[cfg(feature = "sqs")]
+pub mod sqs;
+
+#[cfg(test)]
+mod reference;

@@ -1,0 +1,234 @@
+//! Log lines: text on a terminal, one JSON object a line elsewhere, each with the release.
+//!
+//! A JSON line is flat: `timestamp`, `level`, `target`, `message`, `release`, `track`, the event's own fields, and
+//! those of the attempt it was written in (`message_id`, `attempt`).
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::config::{LogFormat, LogSettings};
+use crate::release::Identity;
+
+/// Starts logging to standard error for the whole process, and logs panics.
+///
+/// # Errors
+/// When logging was started before, or the level is no directive.
+pub fn start(settings: &LogSettings, identity: &Identity) -> Result<(), String> {
+    let filter: EnvFilter = settings
+        .level
+        .parse()
+        .map_err(|error| format!("log.level: {error}"))?;
+    let json = match settings.format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !io::stderr().is_terminal(),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    let started = if json {
+        let lines = JsonLines {
+            identity: identity.clone(),
+        };
+        builder
+            .fmt_fields(JsonFields::new())
+            .event_format(lines)
+            .try_init()
+    } else {
+        let lines = TextLines {
+            identity: identity.clone(),
+        };
+        builder
+            .with_ansi(io::stderr().is_terminal())
+            .event_format(lines)
+            .try_init()
+    };
+    started.map_err(|error| error.to_string())?;
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let text = panic.payload_as_str().unwrap_or("a panic without a text");
+        tracing::error!(location, panic = text, "panicked");
+    }));
+    Ok(())
+}
+
+struct TextLines {
+    identity: Identity,
+}
+
+impl<S, N> FormatEvent<S, N> for TextLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let Identity { release, track } = &self.identity;
+        let time = humantime::format_rfc3339_millis(SystemTime::now());
+        write!(
+            writer,
+            "{time} {:>5} [{release} {track}] ",
+            event.metadata().level()
+        )?;
+        ctx.format_fields(writer.by_ref(), event)?;
+        if let Some(span) = ctx.lookup_current()
+            && let Some(fields) = span.extensions().get::<FormattedFields<N>>()
+        {
+            write!(writer, " {{{fields}}}")?;
+        }
+        writeln!(writer)
+    }
+}
+
+struct JsonLines {
+    identity: Identity,
+}
+
+impl<S> FormatEvent<S, JsonFields> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn format_event(
+        &self,
+        ctx: &FmtContext<'_, S, JsonFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = Line::default();
+        // Spans first: an event's own field of the same name is the more exact one.
+        for span in ctx
+            .event_scope()
+            .into_iter()
+            .flat_map(tracing_subscriber::registry::Scope::from_root)
+        {
+            let extensions = span.extensions();
+            let fields = extensions
+                .get::<FormattedFields<JsonFields>>()
+                .map(|fields| fields.fields.as_str());
+            if let Some(Ok(Value::Object(fields))) = fields.map(serde_json::from_str) {
+                line.0.extend(fields);
+            }
+        }
+        event.record(&mut line);
+        let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        line.0.insert("timestamp".to_owned(), now.into());
+        line.0
+            .insert("level".to_owned(), event.metadata().level().as_str().into());
+        line.0
+            .insert("target".to_owned(), event.metadata().target().into());
+        line.0
+            .insert("release".to_owned(), self.identity.release.as_str().into());
+        line.0
+            .insert("track".to_owned(), self.identity.track.as_str().into());
+        writeln!(writer, "{}", Value::Object(line.0))
+    }
+}
+
+#[derive(Default)]
+struct Line(Map<String, Value>);
+
+impl Line {
+    fn put(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.insert(field.name().to_owned(), value.into());
+    }
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.put(field, format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_u128(&mut self, field: &Field, value: u128) {
+        self.put(field, u64::try_from(value).unwrap_or(u64::MAX));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::release::{Release, Track};
+
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Sink {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_json_line_is_flat_and_names_release_message_and_attempt() {
+        let sink = Sink::default();
+        let identity = Identity {
+            release: Release::new("1.4").unwrap(),
+            track: Track::Canary,
+        };
+        let writer = sink.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLines { identity })
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            let _attempt = tracing::info_span!("attempt", message_id = "m-1", attempt = 2_u32).entered();
+            tracing::info!(total = 1.5, text = "a \"b\"\n", "order totalled");
+        });
+        let bytes = sink.0.lock().unwrap().clone();
+        let line: Value = serde_json::from_slice(&bytes).unwrap();
+        for (key, value) in [
+            ("message", Value::from("order totalled")),
+            ("release", "1.4".into()),
+            ("track", "canary".into()),
+            ("message_id", "m-1".into()),
+            ("attempt", 2.into()),
+            ("total", 1.5.into()),
+            ("text", "a \"b\"\n".into()),
+            ("level", "INFO".into()),
+        ] {
+            assert_eq!(line[key], value, "{key}");
+        }
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
+    }
+}

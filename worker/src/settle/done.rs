@@ -1,0 +1,126 @@
+//! Remembers what is done, so that a second delivery is deleted instead of processed.
+//!
+//! SQS may deliver a message again although it was deleted, and a deletion by an old handle may succeed without
+//! deleting anything.
+
+use std::collections::{HashSet, VecDeque};
+
+/// Ids of messages that are done: the latest so many.
+#[derive(Debug)]
+pub struct DoneIds {
+    capacity: usize,
+    order: VecDeque<Id>,
+    ids: HashSet<Id>,
+}
+
+/// SQS's ids are UUIDs, which fit into 16 bytes. A hash would be as small, but a collision would lose a message.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Id {
+    Uuid(u128),
+    Other(Box<str>),
+}
+
+impl Id {
+    fn new(id: &str) -> Self {
+        let hyphens = [8, 13, 18, 23];
+        let bytes = id.as_bytes();
+        let mut value = 0_u128;
+        if bytes.len() != 36 {
+            return Self::Other(id.into());
+        }
+        for (index, &byte) in bytes.iter().enumerate() {
+            let digit = match byte {
+                b'-' if hyphens.contains(&index) => continue,
+                _ if hyphens.contains(&index) => return Self::Other(id.into()),
+                b'0'..=b'9' => byte - b'0',
+                // Upper case is another id than lower case: it must not fold into the same number.
+                b'a'..=b'f' => byte - b'a' + 10,
+                _ => return Self::Other(id.into()),
+            };
+            value = value << 4 | u128::from(digit);
+        }
+        Self::Uuid(value)
+    }
+}
+
+impl DoneIds {
+    /// Remembers up to `capacity` ids, 48 bytes each or so; the oldest is forgotten first.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            order: VecDeque::new(),
+            ids: HashSet::new(),
+        }
+    }
+
+    /// Remembers an id.
+    pub fn insert(&mut self, id: &str) {
+        let id = Id::new(id);
+        if self.capacity == 0 || !self.ids.insert(id.clone()) {
+            return;
+        }
+        if self.order.len() == self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.ids.remove(&oldest);
+        }
+        self.order.push_back(id);
+    }
+
+    /// Whether the id is remembered.
+    #[must_use]
+    pub fn contains(&self, id: &str) -> bool {
+        self.ids.contains(&Id::new(id))
+    }
+
+    /// How many ids are remembered.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Whether none is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_id_is_forgotten_first() {
+        let mut done = DoneIds::new(2);
+        for id in ["a", "b", "b", "c"] {
+            done.insert(id);
+        }
+        assert_eq!(["a", "b", "c"].map(|id| done.contains(id)), [false, true, true]);
+        assert_eq!(done.len(), 2);
+    }
+
+    #[test]
+    fn ids_that_look_alike_are_told_apart() {
+        let uuid = "0f0e0d0c-0b0a-4908-8706-050403020100";
+        let mut done = DoneIds::new(8);
+        done.insert(uuid);
+        assert!(done.contains(uuid));
+        for other in [
+            "0F0E0D0C-0B0A-4908-8706-050403020100",
+            "0f0e0d0c0b0a49088706050403020100",
+            "0f0e0d0c-0b0a-4908-8706-050403020101",
+            "0f0e0d0c-0b0a-4908-8706-05040302010-",
+        ] {
+            assert!(!done.contains(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_memory_of_nothing_remembers_nothing() {
+        let mut done = DoneIds::new(0);
+        done.insert("a");
+        assert!(done.is_empty());
+    }
+}

@@ -1,0 +1,222 @@
+//! The adapter to Amazon SQS: the only module that knows the SDK.
+//!
+//! Receives and everything else go over separate HTTP clients, so that long polls cannot starve deletions. The SDK's
+//! own retries are off: the consumer retries, knows what a call is worth, and counts every request.
+
+mod convert;
+mod error;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::timeout::TimeoutConfig;
+use aws_config::{BehaviorVersion, SdkConfig};
+use aws_sdk_sqs::Client;
+use aws_sdk_sqs::config::retry::RetryConfig;
+use aws_sdk_sqs::config::{Builder, StalledStreamProtectionConfig};
+use aws_sdk_sqs::types::{
+    ChangeMessageVisibilityBatchRequestEntry, DeleteMessageBatchRequestEntry, MessageSystemAttributeName,
+    QueueAttributeName, SendMessageBatchRequestEntry,
+};
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::{Builder as HttpBuilder, tls};
+
+use self::convert::{description, message, results, seconds, send_entry};
+use self::error::queue_error;
+use crate::message::Message;
+use crate::queue::{BatchResult, Description, Outgoing, Queue, QueueError, ReceiveRequest, Visibility};
+
+/// A receive may take this much longer than its wait: for the connection, and an answer of up to 10 MiB.
+const RECEIVE_SLACK: Duration = Duration::from_secs(10);
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Clients for one region and set of credentials; queues are made of it.
+#[derive(Clone, Debug)]
+pub struct Sqs {
+    receive: Client,
+    settle: Client,
+}
+
+impl Sqs {
+    /// Reads region, credentials and endpoint as the AWS SDKs do: environment, profile, container, instance.
+    ///
+    /// `timeout` bounds every request but a receive, which may take its wait and 10 s.
+    pub async fn from_environment(timeout: Duration) -> Self {
+        let config = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http_client())
+            .retry_config(RetryConfig::disabled())
+            .load()
+            .await;
+        Self::new(&config, timeout)
+    }
+
+    /// Clients with the region, credentials and endpoint of `config`.
+    #[must_use]
+    pub fn new(config: &SdkConfig, timeout: Duration) -> Self {
+        let client = |timeouts: TimeoutConfig| {
+            let config = Builder::from(config)
+                .http_client(http_client())
+                .retry_config(RetryConfig::disabled())
+                .timeout_config(timeouts)
+                // The operation timeout covers a stalled body; watching its throughput costs more than the body.
+                .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+                .build();
+            Client::from_conf(config)
+        };
+        let connect = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
+        Self {
+            receive: client(connect.clone().build()),
+            settle: client(connect.operation_timeout(timeout).build()),
+        }
+    }
+
+    /// The queue at `url`. Nothing is asked of SQS yet.
+    #[must_use]
+    pub fn queue(&self, url: impl Into<String>) -> SqsQueue {
+        SqsQueue {
+            sqs: self.clone(),
+            url: url.into(),
+        }
+    }
+
+    /// The URL of the queue called `name`, of `account` if it is another's.
+    ///
+    /// # Errors
+    /// When there is none, SQS refuses, or cannot be reached.
+    pub async fn url(&self, name: &str, account: Option<&str>) -> Result<String, QueueError> {
+        let request = self.settle.get_queue_url().queue_name(name);
+        let answer = request
+            .set_queue_owner_aws_account_id(account.map(str::to_owned))
+            .send()
+            .await;
+        let answer = answer.map_err(queue_error)?;
+        answer.queue_url.ok_or_else(|| error::incomplete("QueueUrl"))
+    }
+}
+
+fn http_client() -> aws_sdk_sqs::config::SharedHttpClient {
+    HttpBuilder::new()
+        .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+        .build_https()
+}
+
+/// One queue of Amazon SQS.
+#[derive(Clone, Debug)]
+pub struct SqsQueue {
+    sqs: Sqs,
+    url: String,
+}
+
+impl SqsQueue {
+    /// The queue's URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+}
+
+impl Queue for SqsQueue {
+    async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Message>, QueueError> {
+        let timeout = request.wait + RECEIVE_SLACK;
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .operation_timeout(timeout);
+        let answer = self
+            .sqs
+            .receive
+            .receive_message()
+            .queue_url(&self.url)
+            .max_number_of_messages(i32::try_from(request.max).unwrap_or(i32::MAX))
+            .wait_time_seconds(seconds(request.wait))
+            .visibility_timeout(seconds(request.visibility))
+            .message_attribute_names("All")
+            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .customize()
+            .config_override(Builder::new().timeout_config(timeouts.build()))
+            .send()
+            .await
+            .map_err(queue_error)?;
+        Ok(answer
+            .messages
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(message)
+            .collect())
+    }
+
+    async fn delete(&self, receipts: &[Arc<str>]) -> BatchResult<()> {
+        let entry = |(index, receipt): (usize, &Arc<str>)| {
+            // Both fields are set, which is all that `build` asks for.
+            DeleteMessageBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(&**receipt)
+                .build()
+        };
+        let entries = receipts.iter().enumerate().map(entry).collect::<Result<_, _>>();
+        let entries = entries.map_err(error::unbuildable)?;
+        let request = self
+            .sqs
+            .settle
+            .delete_message_batch()
+            .queue_url(&self.url)
+            .set_entries(Some(entries));
+        let answer = request.send().await.map_err(queue_error)?;
+        let done = answer.successful.into_iter().map(|entry| (entry.id, ()));
+        Ok(results(receipts.len(), done, answer.failed))
+    }
+
+    async fn change_visibility(&self, entries: &[Visibility]) -> BatchResult<()> {
+        let entry = |(index, entry): (usize, &Visibility)| {
+            ChangeMessageVisibilityBatchRequestEntry::builder()
+                .id(index.to_string())
+                .receipt_handle(&*entry.receipt)
+                .visibility_timeout(seconds(entry.after))
+                .build()
+        };
+        let built = entries.iter().enumerate().map(entry).collect::<Result<_, _>>();
+        let built = built.map_err(error::unbuildable)?;
+        let request = self
+            .sqs
+            .settle
+            .change_message_visibility_batch()
+            .queue_url(&self.url);
+        let answer = request
+            .set_entries(Some(built))
+            .send()
+            .await
+            .map_err(queue_error)?;
+        let done = answer.successful.into_iter().map(|entry| (entry.id, ()));
+        Ok(results(entries.len(), done, answer.failed))
+    }
+
+    async fn send(&self, entries: &[Outgoing]) -> BatchResult<String> {
+        let built = entries
+            .iter()
+            .enumerate()
+            .map(|(index, outgoing)| send_entry(index, outgoing));
+        let built: Vec<SendMessageBatchRequestEntry> =
+            built.collect::<Result<_, _>>().map_err(error::unbuildable)?;
+        let request = self.sqs.settle.send_message_batch().queue_url(&self.url);
+        let answer = request
+            .set_entries(Some(built))
+            .send()
+            .await
+            .map_err(queue_error)?;
+        let done = answer
+            .successful
+            .into_iter()
+            .map(|entry| (entry.id, entry.message_id));
+        Ok(results(entries.len(), done, answer.failed))
+    }
+
+    async fn description(&self) -> Result<Description, QueueError> {
+        let request = self.sqs.settle.get_queue_attributes().queue_url(&self.url);
+        let answer = request
+            .attribute_names(QueueAttributeName::All)
+            .send()
+            .await
+            .map_err(queue_error)?;
+        description(&answer.attributes.unwrap_or_default())
+    }
+}

@@ -1,0 +1,181 @@
+//! What the SDK's errors mean to the worker.
+
+use aws_sdk_sqs::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, SdkError};
+
+use crate::queue::{ErrorKind, QueueError};
+
+/// The kind for an error code of SQS, as the JSON protocol or the older query protocol spells it.
+pub(super) fn kind_of_code(code: &str) -> Option<ErrorKind> {
+    let code = code.rsplit(['.', '#']).next().unwrap_or(code);
+    Some(match code {
+        "RequestThrottled"
+        | "ThrottlingException"
+        | "Throttling"
+        | "KmsThrottled"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
+        | "SlowDown" => ErrorKind::Throttled,
+        "InternalError" | "InternalFailure" | "ServiceUnavailable" | "InternalServerError" => {
+            ErrorKind::Server
+        }
+        "OverLimit" => ErrorKind::OverLimit,
+        "AccessDenied"
+        | "AccessDeniedException"
+        | "InvalidClientTokenId"
+        | "UnrecognizedClientException"
+        | "SignatureDoesNotMatch"
+        | "InvalidSignatureException"
+        | "InvalidSecurity"
+        | "MissingAuthenticationToken"
+        | "MissingAuthenticationTokenException"
+        | "IncompleteSignature"
+        | "OptInRequired"
+        | "ExpiredToken"
+        | "ExpiredTokenException"
+        | "RequestExpired"
+        | "KmsAccessDenied"
+        | "KmsDisabled"
+        | "KmsInvalidState"
+        | "KmsNotFound"
+        | "KmsOptInRequired"
+        | "KmsInvalidKeyUsage" => ErrorKind::Denied,
+        "QueueDoesNotExist" | "NonExistentQueue" | "QueueDeletedRecently" => ErrorKind::NoQueue,
+        "ReceiptHandleIsInvalid" | "MessageNotInflight" => ErrorKind::Receipt,
+        _ => return None,
+    })
+}
+
+/// An error of a whole call.
+pub(super) fn queue_error<E, R>(error: SdkError<E, R>) -> QueueError
+where
+    E: ProvideErrorMetadata + std::error::Error + 'static,
+    R: std::fmt::Debug + StatusCode,
+{
+    match &error {
+        SdkError::TimeoutError(_) => QueueError::new(ErrorKind::Timeout, "no answer within the timeout"),
+        SdkError::DispatchFailure(failure) => {
+            let detail = failure.as_connector_error().map_or_else(
+                || DisplayErrorContext(&error).to_string(),
+                |connector| chain(connector),
+            );
+            let kind = match () {
+                () if failure.is_timeout() => ErrorKind::Timeout,
+                // What is neither time nor transport is credentials: nothing else is asked before a request is sent.
+                () if failure.is_other() || is_credentials(&detail) => ErrorKind::Denied,
+                () => ErrorKind::Network,
+            };
+            QueueError::new(kind, detail)
+        }
+        SdkError::ResponseError(_) => QueueError::new(ErrorKind::Answer, chain(&error)),
+        SdkError::ServiceError(service) => {
+            let (code, text) = (service.err().code(), service.err().message());
+            let by_code = code.and_then(kind_of_code);
+            let kind = by_code.unwrap_or_else(|| kind_of_status(service.raw().status_code()));
+            let code = code.unwrap_or("no error code");
+            let text = text.map_or_else(String::new, |text| format!(": {}", line(text)));
+            QueueError::new(
+                kind,
+                format!("{code}{text} (HTTP {})", service.raw().status_code()),
+            )
+        }
+        // Construction failures come before any request: a region or credentials that cannot be had.
+        SdkError::ConstructionFailure(_) | _ => {
+            let detail = chain(&error);
+            let kind = if is_credentials(&detail) {
+                ErrorKind::Denied
+            } else {
+                ErrorKind::Invalid
+            };
+            QueueError::new(kind, detail)
+        }
+    }
+}
+
+/// The status of a raw answer; a trait, so that tests need no HTTP.
+pub(super) trait StatusCode {
+    fn status_code(&self) -> u16;
+}
+
+impl StatusCode for aws_sdk_sqs::config::http::HttpResponse {
+    fn status_code(&self) -> u16 {
+        self.status().as_u16()
+    }
+}
+
+fn kind_of_status(status: u16) -> ErrorKind {
+    match status {
+        429 => ErrorKind::Throttled,
+        401 | 403 => ErrorKind::Denied,
+        400..500 => ErrorKind::Invalid,
+        500.. => ErrorKind::Server,
+        _ => ErrorKind::Answer,
+    }
+}
+
+fn is_credentials(detail: &str) -> bool {
+    detail.contains("credential")
+}
+
+/// An error and its sources, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = line(&error.to_string());
+    let mut source = error.source();
+    // Chains of errors end; this one is bounded all the same.
+    for _ in 0..8 {
+        let Some(error) = source else { break };
+        let next = line(&error.to_string());
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn incomplete(field: &str) -> QueueError {
+    QueueError::new(ErrorKind::Answer, format!("the answer lacks {field}"))
+}
+
+pub(super) fn unbuildable(error: BuildError) -> QueueError {
+    QueueError::new(ErrorKind::Invalid, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_both_protocols_are_known() {
+        for (code, kind) in [
+            ("AWS.SimpleQueueService.NonExistentQueue", ErrorKind::NoQueue),
+            ("com.amazonaws.sqs#QueueDoesNotExist", ErrorKind::NoQueue),
+            ("ReceiptHandleIsInvalid", ErrorKind::Receipt),
+            ("AWS.SimpleQueueService.MessageNotInflight", ErrorKind::Receipt),
+            ("RequestThrottled", ErrorKind::Throttled),
+            ("KmsThrottled", ErrorKind::Throttled),
+            ("InvalidClientTokenId", ErrorKind::Denied),
+            ("OverLimit", ErrorKind::OverLimit),
+        ] {
+            assert_eq!(kind_of_code(code), Some(kind), "{code}");
+        }
+        assert_eq!(kind_of_code("InvalidParameterValue"), None);
+    }
+
+    #[test]
+    fn unknown_codes_are_judged_by_their_status() {
+        for (status, kind) in [
+            (400, ErrorKind::Invalid),
+            (403, ErrorKind::Denied),
+            (429, ErrorKind::Throttled),
+            (503, ErrorKind::Server),
+            (302, ErrorKind::Answer),
+        ] {
+            assert_eq!(kind_of_status(status), kind);
+        }
+    }
+}

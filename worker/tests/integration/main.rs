@@ -1,0 +1,20 @@
+//! The worker on the real wire: its binary, real signals, and LocalStack, which `localstack/start` brings up.
+//!
+//! Each test has queues of its own. Where LocalStack cannot run (neither Docker nor a Python) the tests say so loudly
+//! and pass; with `CI=true` they fail.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on fails; clippy knows only functions marked as tests"
+)]
+#![expect(clippy::float_cmp, reason = "the samples compared are whole numbers")]
+
+mod crash;
+mod drain;
+mod fifo;
+mod localstack;
+mod outage;
+mod process;
+mod proxy;
+mod shutdown;
+mod startup;
