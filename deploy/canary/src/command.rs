@@ -1,0 +1,74 @@
+//! The command line.
+
+mod simulate;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::plan::Plan;
+
+/// Exit code for a command line that cannot be understood.
+pub const USAGE: u8 = 64;
+
+/// Releases SQS queue workers by canary.
+#[derive(Debug, Parser)]
+#[command(name = "canary", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// What a plan says.
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// What a plan will do at some traffic: how long until a regression is caught, how often a good release is refused.
+    Simulate(simulate::Simulate),
+}
+
+#[derive(Debug, Subcommand)]
+enum PlanCommand {
+    /// Reads a plan and names every fault with its line.
+    Check {
+        /// The plan, a TOML file.
+        file: PathBuf,
+    },
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// One error with its cause: a file that cannot be read or written, a plan with faults.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    match &arguments.command {
+        Command::Plan(PlanCommand::Check { file }) => {
+            let plan = read_plan(file)?;
+            println!(
+                "{}: plan {:?} is right: {} steps",
+                file.display(),
+                plan.name,
+                plan.steps.len()
+            );
+        }
+        Command::Simulate(simulate) => simulate.run()?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_plan(file: &Path) -> anyhow::Result<Plan> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read the plan {}", file.display()))?;
+    Plan::read(&text).map_err(|faults| {
+        let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
+        anyhow::anyhow!(
+            "the plan {} has {} faults:\n{}",
+            file.display(),
+            lines.len(),
+            lines.join("\n")
+        )
+    })
+}

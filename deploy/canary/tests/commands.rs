@@ -1,0 +1,102 @@
+//! The binary itself: what it prints and how it exits.
+
+use std::process::{Command, Output};
+
+fn canary(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_canary"))
+        .args(arguments)
+        .output()
+        .expect("starts")
+}
+
+fn plan(name: &str) -> String {
+    format!("{}/../plans/{name}.toml", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn simulate_prints_the_promised_json_and_writes_the_page() {
+    let page = std::env::temp_dir().join(format!("canary-simulate-{}.html", std::process::id()));
+    let page = page.to_str().expect("a plain path");
+    let arguments = |json: bool| {
+        let mut list = vec!["simulate", "--plan"];
+        let plan = plan("usual").leak();
+        list.extend([
+            plan,
+            "--rate",
+            "500/s",
+            "--failure-rate",
+            "0.5%",
+            "--ratio",
+            "20",
+            "--runs",
+            "8",
+            "--seed",
+            "3",
+        ]);
+        if json {
+            list.extend(["--json", "--html", page]);
+        }
+        list
+    };
+    let output = canary(&arguments(true));
+    assert!(output.status.success(), "{output:?}");
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert!(
+        json["rollback_probability"].as_f64().is_some_and(|p| p > 0.9),
+        "{json}"
+    );
+    assert!(
+        json["promotion_probability"].as_f64().is_some_and(|p| p < 0.1),
+        "{json}"
+    );
+    let text = std::fs::read_to_string(page).expect("a page");
+    std::fs::remove_file(page).expect("removes it");
+    assert_eq!(text.matches("<svg").count(), 3);
+    let table = canary(&arguments(false));
+    assert!(
+        String::from_utf8_lossy(&table.stdout).contains("time to verdict"),
+        "{table:?}"
+    );
+    assert_eq!(
+        canary(&arguments(true)).stdout,
+        output.stdout,
+        "the same seed, the same answer"
+    );
+    std::fs::remove_file(page).expect("removes it");
+}
+
+#[test]
+fn a_wrong_command_line_exits_64_and_names_what_is_expected() {
+    let output = canary(&[
+        "simulate",
+        "--plan",
+        "x",
+        "--rate",
+        "fast",
+        "--failure-rate",
+        "0.5%",
+    ]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("as 50/s"),
+        "{output:?}"
+    );
+    assert_eq!(canary(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_wrong_plan_exits_1_and_names_its_faults() {
+    let file = std::env::temp_dir().join(format!("canary-plan-{}.toml", std::process::id()));
+    std::fs::write(&file, "schema = 1\n[[steps]]\nshare = 2\nlest_time = \"5m\"\n").expect("writes");
+    let output = canary(&["plan", "check", file.to_str().expect("a plain path")]);
+    std::fs::remove_file(&file).expect("removes it");
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        text.contains("2 faults") && text.contains("line 3") && text.contains("line 4"),
+        "{text}"
+    );
+    for name in ["quiet", "usual", "busy"] {
+        assert!(canary(&["plan", "check", &plan(name)]).status.success());
+    }
+}
