@@ -4,6 +4,9 @@ use aws_sdk_sqs::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, 
 
 use crate::queue::{ErrorKind, QueueError};
 
+/// What the SDK says, before any request, when it was told no region.
+const NO_REGION: &str = "missing signing region";
+
 /// The kind for an error code of SQS, as the JSON protocol or the older query protocol spells it.
 pub(super) fn kind_of_code(code: &str) -> Option<ErrorKind> {
     let code = code.rsplit(['.', '#']).next().unwrap_or(code);
@@ -58,6 +61,12 @@ where
                 || DisplayErrorContext(&error).to_string(),
                 |connector| chain(connector),
             );
+            if detail.contains(NO_REGION) {
+                return QueueError::new(
+                    ErrorKind::Denied,
+                    "no region; expected one, as AWS_REGION or in the profile",
+                );
+            }
             let kind = match () {
                 () if failure.is_timeout() => ErrorKind::Timeout,
                 // What is neither time nor transport is credentials: nothing else is asked before a request is sent.

@@ -60,6 +60,12 @@ async fn refused_and_missing_credentials_are_one_clear_line() {
     let (code, text) = refusal(&["check"], &variables).await;
     assert_eq!(code, Some(1));
     assert!(text.contains("denied: ") && text.lines().count() == 1, "{text}");
+
+    let mut variables = settings(&queues);
+    variables.remove("AWS_REGION");
+    let (code, text) = refusal(&["check"], &variables).await;
+    assert_eq!(code, Some(1));
+    assert!(text.contains("no region; expected one, as AWS_REGION"), "{text}");
     queues.delete().await;
 }
 
