@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod consumer;
 pub mod events;
+pub mod evidence;
 pub mod failure;
 pub mod handler;
 pub mod handlers;
