@@ -196,7 +196,7 @@ impl Judge {
             guards,
             first_failures: self.first_failures.clone(),
             icc: self.harm.design.icc(),
-            otherwise: self.otherwise(),
+            otherwise: self.otherwise(promotable),
         }
     }
 
@@ -251,8 +251,8 @@ impl Judge {
 ///
 /// Recomputes all evidence: about 10 µs a window and signal.
 pub fn decide(rules: &Rules, ledger: &Ledger, situation: &Situation) -> Verdict {
-    let reach = rules.guards.silence.max(rules.guards.crash_seconds);
-    let guards = guard::inspect(&rules.guards, &ledger.recent(u64::from(reach)));
+    let recent = ledger.recent(u64::from(rules.guards.reach()));
+    let guards = guard::inspect(&rules.guards, &recent);
     Judge::of(rules.clone(), ledger).verdict(situation, guards)
 }
 

@@ -4,7 +4,7 @@ use canary::judge::hypergeometric::{Counts, log_likelihood_ratios};
 use canary::judge::ledger::Ledger;
 use canary::judge::rules::Rules;
 use canary::judge::verdict::Situation;
-use canary::judge::window::{Arm, Failed, Receives, Window};
+use canary::judge::window::{Arm, Failed, Receives, Tasks, Window};
 use canary::judge::{Judge, decide};
 use proptest::prelude::*;
 
@@ -46,6 +46,80 @@ fn window(start: u64, counts: (u64, u64, u64, u64)) -> Window {
 
 fn any_counts(most: u64) -> impl Strategy<Value = (u64, u64, u64, u64)> {
     (0..=most, 0..=most).prop_flat_map(|(n_c, n_b)| (Just(n_c), 0..=n_c, Just(n_b), 0..=n_b))
+}
+
+fn any_arm() -> impl Strategy<Value = Arm> {
+    let failed = (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(retry, panic, deadline)| Failed {
+        retry,
+        panic,
+        deadline,
+        ..Failed::default()
+    });
+    let tasks = any::<(u32, u32, u32, u32)>().prop_map(|(running, idle, breakers_open, starts)| Tasks {
+        running,
+        idle,
+        breakers_open,
+        starts,
+    });
+    let receives = any::<(u64, u64, u64, u64, u64)>().prop_map(|(s, ss, f, ff, fs)| Receives {
+        s,
+        ss,
+        f: f.min(s),
+        ff,
+        fs,
+    });
+    (
+        any::<(u64, u64, u64)>(),
+        failed,
+        prop::option::of(tasks),
+        receives,
+    )
+        .prop_map(|((done, open, lost), failed, tasks, receives)| Arm {
+            started: u64::MAX,
+            done,
+            failed,
+            open,
+            lost,
+            tasks,
+            receives,
+            ..Arm::default()
+        })
+}
+
+fn any_window() -> impl Strategy<Value = Window> {
+    let times = (
+        prop_oneof![0u64..400, any::<u64>()],
+        prop_oneof![1u32..6, 1..=u32::MAX],
+    );
+    (times, any_arm(), any_arm(), any::<bool>(), 0.0f64..=1.0).prop_map(
+        |((start, seconds), canary, baseline, closed, share)| Window {
+            start,
+            seconds,
+            closed,
+            share,
+            canary,
+            baseline,
+            ..Window::default()
+        },
+    )
+}
+
+/// The same window with counts that a queue might have.
+fn small(mut window: Window) -> Window {
+    for arm in [&mut window.canary, &mut window.baseline] {
+        for count in [
+            &mut arm.done,
+            &mut arm.open,
+            &mut arm.lost,
+            &mut arm.failed.retry,
+            &mut arm.failed.panic,
+            &mut arm.failed.deadline,
+        ] {
+            *count %= 50;
+        }
+        arm.started = arm.attempts();
+    }
+    window
 }
 
 fn ratios(counts: (u64, u64, u64, u64), null: f64) -> [f64; 12] {
@@ -111,6 +185,42 @@ proptest! {
         for value in ratios((n_c >> scale, k_c >> scale, n_b >> (scale / 2), k_b >> (scale / 2)), 1.0) {
             prop_assert!(value.is_finite());
         }
+    }
+
+    #[test]
+    fn one_more_canary_failure_never_lowers_the_evidence_at_any_scale(
+        counts in any_counts(1 << 40), scale in 0u32..40, rare in 0u32..24
+    ) {
+        let (n_c, k_c, n_b, k_b) = counts;
+        let (n_c, k_c, n_b, k_b) = (n_c >> scale, k_c >> scale >> rare, n_b >> scale, k_b >> scale >> rare);
+        prop_assume!(k_c < n_c && k_c + 1 + k_b < n_c + n_b);
+        let (before, after) = (ratios((n_c, k_c, n_b, k_b), 1.0), ratios((n_c, k_c + 1, n_b, k_b), 1.0));
+        for (before, after) in before.iter().zip(after) {
+            prop_assert!(after >= before - 1e-9 * (1.0 + before.abs()), "{before} then {after}");
+        }
+    }
+
+    /// The strictest plan looks for harm from five times the failures on.
+    #[test]
+    fn every_harmless_ratio_a_plan_may_name_gives_finite_numbers(counts in any_counts(400), null in 1.0f64..5.0) {
+        for value in ratios(counts, null).into_iter().chain(ratios(counts, 5.0)) {
+            prop_assert!(value.is_finite());
+        }
+    }
+
+    #[test]
+    fn windows_of_any_numbers_whatever_make_a_verdict(
+        list in prop::collection::vec((any_window(), any::<bool>()), 0..20), span in 1u32..6
+    ) {
+        let mut ledger = Ledger::default();
+        for (window, huge) in list {
+            ledger.record(if huge { window } else { small(window) });
+        }
+        let rules = Rules { span, ceiling: Some(0.01), ..Rules::default() };
+        let verdict = decide(&rules, &ledger, &SITUATION);
+        let text = serde_json::to_string(&verdict).expect("writes");
+        let back = serde_json::from_str(&text);
+        prop_assert!(back.is_ok_and(|back: canary::judge::verdict::Verdict| back == verdict), "{text}");
     }
 
     #[test]

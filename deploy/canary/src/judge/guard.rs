@@ -9,7 +9,8 @@ use super::window::{Tasks, Window};
 /// When the guards act.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GuardRules {
-    /// Seconds without a finished canary message, while the baseline finishes work, after which it is silent.
+    /// Seconds without a finished canary message, while the baseline finishes work, after which it is silent; where the
+    /// messages due in that time are too few, up to [`GuardRules::PATIENCE`] times as long.
     pub silence: u32,
     /// Messages the canary should have finished in that time, for silence to mean something: with 20 expected and none
     /// finished, chance is at most e⁻²⁰ where messages fall independently.
@@ -29,6 +30,18 @@ impl Default for GuardRules {
             crash_seconds: 300,
             crash_starts: 3,
         }
+    }
+}
+
+impl GuardRules {
+    /// How many times `silence` is looked back where traffic is thin.
+    pub const PATIENCE: u32 = 4;
+
+    /// Seconds before the newest window that the guards look at.
+    pub fn reach(&self) -> u32 {
+        self.silence
+            .saturating_mul(Self::PATIENCE)
+            .max(self.crash_seconds)
     }
 }
 
@@ -76,7 +89,7 @@ pub fn inspect(rules: &GuardRules, windows: &[&Window]) -> Vec<Finding> {
 fn end_of(windows: &[&Window]) -> u64 {
     windows
         .iter()
-        .map(|window| window.start.saturating_add(u64::from(window.seconds)))
+        .map(|window| window.end())
         .max()
         .unwrap_or_default()
 }
@@ -86,36 +99,23 @@ fn since<'a>(windows: &'a [&Window], seconds: u32) -> impl Iterator<Item = &'a W
     windows.iter().copied().filter(move |window| window.start >= from)
 }
 
+/// The unbroken silence up to now: long enough, and with enough due in it. Seconds without a report count as they pass.
 fn silent(rules: &GuardRules, windows: &[&Window]) -> Option<Finding> {
-    let watched = since(windows, rules.silence);
-    let covered: u64 = {
-        let mut starts: Vec<(u64, u32)> = watched
-            .clone()
-            .map(|window| (window.start, window.seconds))
-            .collect();
-        starts.dedup();
-        starts.iter().map(|(_, seconds)| u64::from(*seconds)).sum()
-    };
-    if covered < u64::from(rules.silence) {
-        return None;
+    let silence = windows.iter().rev().take_while(|window| is_silent(window));
+    let (mut from, mut expected) = (end_of(windows), 0.0);
+    for window in silence {
+        from = from.min(window.start);
+        expected += window.baseline.ended() as f64 * window.share / (1.0 - window.share).max(0.01);
     }
-    let mut expected = 0.0;
-    for window in watched {
-        let finished = window.canary.done + window.canary.failed.total();
-        let free = window
-            .canary
-            .tasks
-            .is_none_or(|tasks| tasks.running == 0 || tasks.idle < tasks.running);
-        if finished > 0 || !free || window.share <= 0.0 {
-            return None;
-        }
-        let baseline = (window.baseline.done + window.baseline.failed.total()) as f64;
-        expected += baseline * window.share / (1.0 - window.share).max(0.01);
-    }
-    (expected >= rules.expected).then_some(Finding::Silent {
-        seconds: rules.silence,
-        expected,
-    })
+    let seconds = u32::try_from(end_of(windows) - from).unwrap_or(u32::MAX);
+    (seconds >= rules.silence && expected >= rules.expected).then_some(Finding::Silent { seconds, expected })
+}
+
+/// Whether the canary was free to work and finished nothing.
+fn is_silent(window: &Window) -> bool {
+    let tasks = window.canary.tasks;
+    let free = tasks.is_none_or(|tasks| tasks.running == 0 || tasks.idle < tasks.running);
+    free && window.share > 0.0 && window.canary.ended() == 0
 }
 
 fn breakers(rules: &GuardRules, windows: &[&Window]) -> Option<Finding> {
@@ -124,14 +124,14 @@ fn breakers(rules: &GuardRules, windows: &[&Window]) -> Option<Finding> {
         breakers_open: open,
         ..
     } = windows.iter().rev().find_map(|window| window.canary.tasks)?;
-    if running == 0 || open * 2 < running {
+    if running == 0 || open.saturating_mul(2) < running {
         return None;
     }
     let rate = |windows: &mut dyn Iterator<Item = &Window>| {
         let (mut failed, mut ended) = (0.0, 0.0);
         for window in windows {
             failed += window.baseline.failed.total() as f64;
-            ended += (window.baseline.done + window.baseline.failed.total()) as f64;
+            ended += window.baseline.ended() as f64;
         }
         (failed, ended)
     };
@@ -210,6 +210,48 @@ mod tests {
         let windows: Vec<_> = (0..40).map(|start| window(start, arm(0, one))).collect();
         assert!(matches!(inspect_all(&windows)[..], [Finding::Silent { .. }]));
         assert_eq!(inspect_all(&windows[..20]), [], "20 s are not yet silence");
+    }
+
+    #[test]
+    fn silence_is_found_in_a_quiet_queue_too_where_seconds_pass_without_a_message() {
+        let one = Tasks {
+            running: 1,
+            ..Tasks::default()
+        };
+        // A message a second and nothing in some seconds: the canary's tenth is 20 messages after some minutes.
+        let quiet = |seconds: u64| {
+            let windows: Vec<_> = (0..seconds)
+                .filter(|start| start % 3 != 0)
+                .map(|start| {
+                    let mut window = window(start, arm(0, one));
+                    (window.baseline.started, window.baseline.done) = (2, 2);
+                    window
+                })
+                .collect();
+            inspect_all(&windows)
+        };
+        assert_eq!(quiet(60), [], "nine messages were due, which chance can explain");
+        assert!(
+            matches!(quiet(150)[..], [Finding::Silent { seconds: 149, .. }]),
+            "{:?}",
+            quiet(150)
+        );
+    }
+
+    #[test]
+    fn counters_at_the_end_of_the_scale_panic_no_guard() {
+        let most = Tasks {
+            running: u32::MAX,
+            idle: u32::MAX,
+            breakers_open: u32::MAX,
+            starts: u32::MAX,
+        };
+        let mut windows: Vec<_> = (0..40).map(|start| window(start, arm(u64::MAX, most))).collect();
+        for window in &mut windows {
+            window.canary.failed.panic = u64::MAX;
+            window.baseline = window.canary.clone();
+        }
+        inspect_all(&windows);
     }
 
     #[test]

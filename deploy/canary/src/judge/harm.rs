@@ -96,6 +96,13 @@ impl Trial {
         }
     }
 
+    /// The log-likelihood ratios, divided by D, that window `window` gave to one of the processes.
+    pub(crate) fn ratios(&self, process: usize, window: usize) -> [f64; 12] {
+        let mut ratios = [0.0; 12];
+        self.processes[process].ratios(window, &mut ratios);
+        ratios
+    }
+
     /// ln of this signal's own evidence: the mean over its processes.
     pub(crate) fn log_evidence(&self) -> f64 {
         let mean = (self.processes.len() as f64).ln();
@@ -167,19 +174,14 @@ impl Harm {
         log_sum(parts)
     }
 
-    /// ln of what the signals other than `index` bring to the whole.
-    pub(crate) fn log_evidence_of_others(&self, index: usize) -> f64 {
-        let others = self
-            .trials
-            .iter()
-            .enumerate()
-            .filter(|(other, _)| *other != index);
-        log_sum(others.flat_map(|(_, trial)| {
-            trial
-                .processes
-                .iter()
-                .map(|process| trial.log_weight + process.log_evidence())
-        }))
+    /// Enters a window by its log-likelihood ratios: `ratios` gives those of a signal's process, both by index.
+    pub(crate) fn enter_ratios(&mut self, start: u64, ratios: impl Fn(usize, usize) -> [f64; 12]) {
+        let shadowed = self.shadow_end.is_some_and(|end| start < end);
+        for (trial, signal) in self.trials.iter_mut().enumerate() {
+            for (index, process) in signal.processes.iter_mut().enumerate() {
+                process.enter_shadowed(&ratios(trial, index), shadowed);
+            }
+        }
     }
 
     /// Whether at least `bound` of the evidence is left whichever stretch is left out, each in all signals at once.

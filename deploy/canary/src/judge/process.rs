@@ -127,9 +127,12 @@ impl Process {
         log_sum(last.worth.iter().copied().chain([last.cash]))
     }
 
-    /// Forgets the windows after the first `count`.
-    pub fn truncate(&mut self, count: usize) {
-        self.rows.truncate((count + 1) * self.width());
+    /// The log-likelihood ratios of window `index`, counted from 0, into `out`.
+    pub(crate) fn ratios(&self, index: usize, out: &mut [f64]) {
+        let (before, after) = (self.row(index).total, self.row(index + 1).total);
+        for (value, (before, after)) in out.iter_mut().zip(before.iter().zip(after)) {
+            *value = after - before;
+        }
     }
 
     /// From now on also keeps what E would be without the windows `from..to` (and later ones entered as shadowed).

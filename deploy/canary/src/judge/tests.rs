@@ -309,6 +309,94 @@ fn whole_receives_that_fail_together_weigh_as_one() {
     assert!(naive.harm.ln_evidence > verdict.harm.ln_evidence + 2.0 || naive.suspected);
 }
 
+/// The windows with the latest `taken` canary failures as successes.
+fn take_back(windows: &[Window], mut taken: u64) -> Vec<Window> {
+    let mut changed = windows.to_vec();
+    for window in changed.iter_mut().rev() {
+        let here = taken.min(window.canary.failed.retry);
+        window.canary.failed.retry -= here;
+        window.canary.done += here;
+        taken -= here;
+    }
+    changed
+}
+
+#[test]
+fn fewer_failures_would_have_cleared_a_convicted_and_a_suspected_release() {
+    for (seconds, convicted) in [(60, true), (10, false)] {
+        let windows: Vec<_> = (0..seconds)
+            .map(|start| window(start, (50, 3), (450, 2)))
+            .collect();
+        let verdict = verdict_on(windows.clone());
+        assert_eq!(verdict.decision == Decision::Rollback, convicted);
+        assert!(verdict.suspected);
+        let fewer = verdict.otherwise.fewer_failures_to_clear.expect("a number");
+        assert!(fewer > 1, "{fewer}");
+        let guilty = |taken| {
+            let verdict = verdict_on(take_back(&windows, taken));
+            verdict.suspected || verdict.decision == Decision::Rollback
+        };
+        assert!(!guilty(fewer) && guilty(fewer - 1), "{fewer} after {seconds} s");
+        assert_eq!(verdict.otherwise.more_failures_to_suspect, None);
+        assert_eq!(verdict.otherwise.more_messages_to_promote, None);
+    }
+}
+
+#[test]
+fn a_conviction_that_faded_still_says_what_would_have_cleared_it() {
+    let windows: Vec<_> = (0..1200)
+        .map(|start| window(start, (50, if start < 45 { 3 } else { 0 }), (450, 2)))
+        .collect();
+    let verdict = verdict_on(windows.clone());
+    assert_eq!(verdict.decision, Decision::Rollback);
+    assert!(!verdict.suspected, "the evidence has faded since");
+    let fewer = verdict.otherwise.fewer_failures_to_clear.expect("a number");
+    let decision = |taken| verdict_on(take_back(&windows, taken)).decision;
+    assert_ne!(decision(fewer), Decision::Rollback);
+    assert_eq!(decision(fewer - 1), Decision::Rollback);
+}
+
+#[test]
+fn so_many_failures_more_in_one_window_would_suspect_or_refuse() {
+    let windows: Vec<_> = (0..400)
+        .map(|start| window(start, (50, u64::from(start % 4 == 0)), (450, 2)))
+        .collect();
+    let verdict = verdict_on(windows.clone());
+    let next = |failed| {
+        let mut more = windows.clone();
+        more.push(window(400, (50, failed), (450, 2)));
+        verdict_on(more)
+    };
+    let suspect = verdict.otherwise.more_failures_to_suspect.expect("a number");
+    assert!(
+        next(suspect).suspected && !next(suspect - 1).suspected,
+        "{suspect}"
+    );
+    let refuse = verdict.otherwise.more_failures_to_refuse.expect("a number");
+    assert_ne!(next(refuse).decision, Decision::Promote, "{refuse}");
+    assert_eq!(next(refuse - 1).decision, Decision::Promote, "{refuse}");
+}
+
+#[test]
+fn so_many_messages_more_promote_give_or_take_a_half() {
+    for ceiling in [None, Some(0.02)] {
+        let rules = Rules {
+            ceiling,
+            ..Rules::default()
+        };
+        let seen = |seconds| {
+            let windows = (0..seconds).map(|start| window(start, (50, u64::from(start % 4 == 0)), (450, 2)));
+            decide(&rules, &ledger(windows), &LAST)
+        };
+        let told = seen(10).otherwise.more_messages_to_promote.expect("a number");
+        let took = (10..1000)
+            .find(|seconds| seen(*seconds).decision == Decision::Promote)
+            .expect("is promoted");
+        let ratio = told as f64 / (50.0 * (took - 10) as f64);
+        assert!((0.5..1.5).contains(&ratio), "told {told}, took {took} s: {ratio}");
+    }
+}
+
 #[test]
 fn a_verdict_reads_back_as_it_was_written() {
     let verdict = verdict_on((0..60).map(|start| window(start, (50, 10), (450, 2))));

@@ -75,7 +75,8 @@ pub struct Measure {
     pub ln_evidence_without_stretch: Option<f64>,
     /// What that must reach too.
     pub ln_bound_without_stretch: f64,
-    /// Start of the window at which both were first reached, in seconds since the epoch.
+    /// For harm the start of the window at which both were first reached, for promotion that of the newest window while both
+    /// are; in seconds since the epoch.
     pub reached_at: Option<u64>,
 }
 
@@ -107,16 +108,16 @@ pub struct ArmReport {
     pub rate: Band,
 }
 
-/// What it would have taken. `None` where no such number exists within reason.
+/// What it would have taken. `None` where the question does not arise or no such number exists within reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Otherwise {
-    /// Canary failures fewer, the latest taken first, with which the release would not be suspected.
+    /// Canary failures fewer, the latest taken first, with which the release would be neither suspected nor convicted now.
     pub fewer_failures_to_clear: Option<u64>,
-    /// Canary failures more in one further window of usual size, with which it would be suspected.
+    /// Canary failures in one further window of usual size with which it would be suspected.
     pub more_failures_to_suspect: Option<u64>,
-    /// Canary failures more in one further window of usual size, with which promotion would be refused.
+    /// Canary failures in one further window of usual size with which promotion would be refused.
     pub more_failures_to_refuse: Option<u64>,
-    /// Canary messages more, failing as the baseline does, with which it would likely be promoted.
+    /// Canary messages more, failing as the baseline does, with which it would likely be promoted: an estimate.
     pub more_messages_to_promote: Option<u64>,
 }
 

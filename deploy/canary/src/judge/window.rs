@@ -101,6 +101,16 @@ impl Arm {
         self.done.saturating_add(self.failures())
     }
 
+    /// Attempts that came to an end of their own, well or not; saturates.
+    pub(crate) fn ended(&self) -> u64 {
+        self.done.saturating_add(self.failed.total())
+    }
+
+    /// Whether every attempt begun is accounted for by an end.
+    fn has_ended(&self) -> bool {
+        self.open == 0 && self.attempts() >= self.started
+    }
+
     fn fault(&self) -> Option<&'static str> {
         if self.attempts() > self.started {
             return Some("more attempts ended or open than started");
@@ -149,9 +159,16 @@ impl Arm {
 impl Window {
     /// Whether all its attempts have ended, or had to: only then does a window enter the judge, and only once.
     ///
-    /// Failures show before successes where they are faster; windows judged half full convict a harmless canary.
+    /// Failures show before successes where they are faster; windows judged half full convict a harmless canary. An attempt
+    /// that was begun and is in no other count is open. There is no clock here: a source hands in no window whose time is
+    /// not over.
     pub fn is_complete(&self) -> bool {
-        self.closed || (self.canary.open == 0 && self.baseline.open == 0)
+        self.closed || (self.canary.has_ended() && self.baseline.has_ended())
+    }
+
+    /// Its end, in seconds since the epoch; saturates.
+    pub(crate) fn end(&self) -> u64 {
+        self.start.saturating_add(u64::from(self.seconds))
     }
 
     /// Why the counts cannot be, if they cannot: such a window is no data.
@@ -168,10 +185,15 @@ impl Window {
         self.canary.fault().or_else(|| self.baseline.fault())
     }
 
-    /// Adds the counts of a later window of the same stratum: sums commute, so any split of a window over reporters is the same.
+    /// Adds the counts of another window of the same stratum: a later one, or another reporter's of the same time.
+    ///
+    /// Sums commute, so any split of a window over reporters gives the same whole. The time covered is that from the first
+    /// start to the last end.
     pub fn merge(&mut self, later: &Self) {
+        let end = self.end().max(later.end());
         self.closed &= later.closed;
-        self.seconds = self.seconds.saturating_add(later.seconds);
+        self.start = self.start.min(later.start);
+        self.seconds = u32::try_from(end - self.start).unwrap_or(u32::MAX);
         self.share = later.share;
         self.canary.merge(&later.canary);
         self.baseline.merge(&later.baseline);
@@ -211,6 +233,25 @@ mod tests {
         window.closed = true;
         assert!(window.is_complete());
         assert_eq!((window.canary.attempts(), window.canary.failures()), (2, 1));
+    }
+
+    #[test]
+    fn merging_covers_the_time_of_both_and_reporters_of_one_time_once() {
+        let at = |start, done| Window {
+            start,
+            seconds: 1,
+            canary: Arm {
+                started: done,
+                done,
+                ..Arm::default()
+            },
+            ..Window::default()
+        };
+        let mut window = at(10, 1);
+        window.merge(&at(10, 2));
+        assert_eq!((window.start, window.seconds, window.canary.done), (10, 1, 3));
+        window.merge(&at(13, 4));
+        assert_eq!((window.start, window.seconds, window.canary.done), (10, 4, 7));
     }
 
     #[test]
