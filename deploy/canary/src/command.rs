@@ -2,6 +2,7 @@
 
 mod simulate;
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -59,16 +60,35 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Bytes of the largest file that is read as a plan.
+const LARGEST_PLAN: u64 = 1 << 20;
+
 fn read_plan(file: &Path) -> anyhow::Result<Plan> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("cannot read the plan {}", file.display()))?;
+    let text = plan_text(file).with_context(|| format!("cannot read the plan {}", file.display()))?;
     Plan::read(&text).map_err(|faults| {
         let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
         anyhow::anyhow!(
-            "the plan {} has {} faults:\n{}",
+            "the plan {} has {} fault{}:\n{}",
             file.display(),
             lines.len(),
+            if lines.len() == 1 { "" } else { "s" },
             lines.join("\n")
         )
+    })
+}
+
+fn plan_text(file: &Path) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?
+        .take(LARGEST_PLAN + 1)
+        .read_to_end(&mut bytes)?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= LARGEST_PLAN,
+        "it is larger than {LARGEST_PLAN} bytes, expected a short TOML file"
+    );
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
+        anyhow::anyhow!("line {line} is not UTF-8")
     })
 }

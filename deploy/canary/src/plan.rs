@@ -103,6 +103,16 @@ const RATIO: Bounds = Bounds {
     expected: "a ratio from 1 to 100",
     holds: |v| (1.0..=100.0).contains(&v),
 };
+/// Up to five: the alternatives bet on reach 200 times this, and likelihoods are exact up to 1000.
+const HARMLESS: Bounds = Bounds {
+    expected: "a ratio from 1 to 5",
+    holds: |v| (1.0..=5.0).contains(&v),
+};
+/// The first start of a task is its deployment.
+const STARTS: Bounds = Bounds {
+    expected: "a whole number from 2 to 1000",
+    holds: |v| (2.0..=1000.0).contains(&v) && v.fract() == 0.0,
+};
 const COUNT: Bounds = Bounds {
     expected: "a whole number from 0 to 1000000000",
     holds: |v| (0.0..=1e9).contains(&v) && v.fract() == 0.0,
@@ -142,8 +152,15 @@ impl Plan {
         let mut faults = Faults::new(text);
         let (table, syntax) = DeTable::parse_recoverable(text);
         for error in syntax {
-            let line = faults.line(error.span().map_or(0, |span| span.start));
-            faults.add(line, "", error.message());
+            let span = error.span().unwrap_or_default();
+            let found = text.get(span.clone()).unwrap_or_default().trim();
+            let message = if found.is_empty() || found.len() > 60 || found.contains('\n') {
+                error.message().to_owned()
+            } else {
+                format!("{}: {found}", error.message())
+            };
+            let line = faults.line(span.start);
+            faults.add(line, "", message);
         }
         let mut root = Section::root(table.get_ref());
         let plan = Self::from_section(&mut root, &mut faults);
@@ -158,9 +175,7 @@ impl Plan {
             expected: "1, the only form of plan there is",
             holds: |v| v.to_bits() == f64::from(SCHEMA).to_bits(),
         };
-        if root.quantity("schema", number, &newest, faults).is_none()
-            && root.line_of("schema", faults) == root.line
-        {
+        if root.quantity("schema", number, &newest, faults).is_none() && !root.has("schema") {
             faults.add(1, "schema", "missing, expected schema = 1");
         }
         let name = root.text("name", faults).unwrap_or_else(|| "unnamed".to_owned());
@@ -220,7 +235,7 @@ fn steps(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Vec<Step> {
     let mut before = 0.0;
     for mut section in root.sections("steps", faults) {
         let share = section.quantity("share", unit::fraction, &SHARE, faults);
-        if share.is_none() && section.line_of("share", faults) == section.line {
+        if share.is_none() && !section.has("share") {
             faults.add(
                 section.line,
                 section.path_of("share"),
@@ -229,7 +244,11 @@ fn steps(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Vec<Step> {
         }
         let share = share.unwrap_or(before);
         if share < before {
-            let message = format!("found {share}, expected no less than the step before, {before}");
+            let message = format!(
+                "found {}, expected no less than the step before, {}",
+                unit::show_fraction(share),
+                unit::show_fraction(before)
+            );
             faults.add(
                 section.line_of("share", faults),
                 section.path_of("share"),
@@ -261,7 +280,7 @@ fn steps(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Vec<Step> {
         });
         section.finish(faults);
     }
-    if steps.is_empty() {
+    if steps.is_empty() && (!root.has("steps") || root.has_list("steps")) {
         faults.add(
             root.line,
             "steps",
@@ -282,7 +301,7 @@ fn risk(root: &mut Section<'_>, faults: &mut Faults<'_>) -> Rules {
             .quantity("wrong_promotion", unit::fraction, &RISK, faults)
             .unwrap_or(defaults.beta),
         harmless_ratio: section
-            .quantity("harmless_ratio", number, &RATIO, faults)
+            .quantity("harmless_ratio", number, &HARMLESS, faults)
             .unwrap_or(defaults.harmless_ratio),
         tolerated_ratio: section
             .quantity("tolerated_ratio", number, &RATIO, faults)
@@ -373,7 +392,7 @@ fn guards(root: &mut Section<'_>, faults: &mut Faults<'_>) -> GuardRules {
             .quantity("silence", time, &SPAN, faults)
             .map_or(defaults.silence, whole),
         crash_starts: section
-            .quantity("crash_starts", number, &COUNT, faults)
+            .quantity("crash_starts", number, &STARTS, faults)
             .map_or(defaults.crash_starts, whole),
         crash_seconds: section
             .quantity("crash_time", time, &TIME, faults)

@@ -85,12 +85,29 @@ fn a_wrong_command_line_exits_64_and_names_what_is_expected() {
 }
 
 #[test]
+fn a_file_that_is_no_text_or_far_too_large_is_named_as_such() {
+    let file = std::env::temp_dir().join(format!("canary-no-plan-{}.toml", std::process::id()));
+    let name = file.to_str().expect("a plain path");
+    for (bytes, expected) in [
+        (b"schema = 1\nname = \"\xff\"\n".to_vec(), "line 2 is not UTF-8"),
+        (vec![b'#'; (1 << 20) + 1], "larger than 1048576 bytes"),
+    ] {
+        std::fs::write(&file, bytes).expect("writes");
+        let output = canary(&["plan", "check", name]);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains(expected) && text.contains(name), "{text}");
+    }
+    std::fs::remove_file(&file).expect("removes it");
+}
+
+#[test]
 fn a_wrong_plan_exits_1_and_names_its_faults() {
     let file = std::env::temp_dir().join(format!("canary-plan-{}.toml", std::process::id()));
     std::fs::write(&file, "schema = 1\n[[steps]]\nshare = 2\nlest_time = \"5m\"\n").expect("writes");
     let output = canary(&["plan", "check", file.to_str().expect("a plain path")]);
     std::fs::remove_file(&file).expect("removes it");
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(
         text.contains("2 faults") && text.contains("line 3") && text.contains("line 4"),

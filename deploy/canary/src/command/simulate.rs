@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -73,15 +74,23 @@ impl Simulate {
             ..Traffic::plain(self.rate, self.failure_rate, self.ratio)
         };
         // Draws on stderr and only where that is a terminal.
-        let style = ProgressStyle::with_template("{bar:40} {pos}/{len} rollouts, {eta} left")?;
+        let style =
+            ProgressStyle::with_template("{spinner} {bar:40} {pos}/{len} rollouts, {eta} left {msg}")?;
         let bar = ProgressBar::new(2 * self.runs).with_style(style);
-        let report = Report::make(&plan, &traffic, self.runs, self.seed, &|| bar.inc(1));
-        bar.finish_and_clear();
+        bar.enable_steady_tick(Duration::from_millis(200));
+        let report = Report::make(&plan, &traffic, self.runs, self.seed, &|| {
+            bar.inc(1);
+            if bar.position() == 2 * self.runs {
+                bar.set_message("(looking for settings that would help)");
+            }
+        });
         if let Some(file) = &self.html {
+            bar.set_message("(drawing the curves)");
             let page = report.page(&charts(&plan, &traffic, self.seed));
             std::fs::write(file, page)
                 .with_context(|| format!("cannot write the page {}", file.display()))?;
         }
+        bar.finish_and_clear();
         let text = if self.json {
             serde_json::to_string_pretty(&report)? + "\n"
         } else {

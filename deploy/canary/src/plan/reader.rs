@@ -87,6 +87,18 @@ impl<'t> Section<'t> {
         self.table.is_some()
     }
 
+    /// Whether the key is there, right or wrong.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Whether the key is there and a list.
+    pub(super) fn has_list(&self, key: &str) -> bool {
+        self.table
+            .and_then(|table| table.get(key))
+            .is_some_and(|value| value.get_ref().as_array().is_some())
+    }
+
     pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() {
             key.to_owned()

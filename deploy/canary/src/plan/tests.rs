@@ -66,6 +66,42 @@ fn broken_syntax_is_named_by_line() {
 }
 
 #[test]
+fn what_is_there_and_wrong_is_not_called_missing_too() {
+    assert_eq!(
+        faults("schema = 2\nsteps = 3\n"),
+        [
+            "line 1: schema: found 2, expected 1, the only form of plan there is",
+            "line 2: steps: found 3, expected an array of tables"
+        ]
+    );
+    assert_eq!(faults("schema = 1\nsteps = [{ share = 2 }]\n").len(), 1);
+    assert!(faults("schema = 1\nsteps = []\n")[0].contains("steps: missing"));
+}
+
+#[test]
+fn a_key_that_is_there_twice_is_named() {
+    let faults = faults(&format!("{LEAST}[risk]\nceiling = 0.01\nceiling = 0.02\n"));
+    assert_eq!(faults, ["line 6: duplicate key: ceiling"]);
+}
+
+#[test]
+fn shares_that_fall_are_named_as_they_are_written() {
+    assert_eq!(
+        faults("schema = 1\n[[steps]]\nshare = \"20%\"\n[[steps]]\nshare = \"10%\"\n"),
+        ["line 5: steps[1].share: found 10%, expected no less than the step before, 20%"]
+    );
+}
+
+#[test]
+fn numbers_the_judge_cannot_work_with_are_refused() {
+    let faults = faults(&format!(
+        "{LEAST}[risk]\nharmless_ratio = 50\ntolerated_ratio = 90\n[guards]\ncrash_starts = 1\n"
+    ));
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    assert!(faults[0].contains("risk.harmless_ratio") && faults[1].contains("guards.crash_starts"));
+}
+
+#[test]
 fn an_empty_file_says_what_is_missing() {
     let faults = faults("");
     assert_eq!(faults.len(), 2, "{faults:?}");

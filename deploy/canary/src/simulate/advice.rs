@@ -28,7 +28,7 @@ pub fn warnings(plan: &Plan, traffic: &Traffic, inconclusive: f64, seed: u64) ->
         return Vec::new();
     }
     let mut warnings = vec![format!(
-        "{} of harmless releases have no verdict by the deadline of {} at {:.3} messages/s and a failure rate of {}",
+        "{} of harmless releases have no verdict by the deadline of {} at {} messages/s and a failure rate of {}",
         show_fraction(inconclusive),
         show_seconds(plan.deadline),
         traffic.rate,
@@ -129,6 +129,17 @@ mod tests {
             warnings.iter().any(|warning| warning.contains("deadline = \"")),
             "{warnings:?}"
         );
+    }
+
+    #[test]
+    fn a_plan_that_rolls_back_at_the_deadline_is_told_too() {
+        let mut plan = usual();
+        plan.inconclusive = crate::plan::Inconclusive::Rollback;
+        let traffic = Traffic::plain(5.0, 0.02, 1.0);
+        let summary = summarise(&outcomes(&plan, &traffic, 20, 1, &|| {}));
+        assert!(summary.rollback_probability > 0.9 && summary.inconclusive_probability > 0.9);
+        assert!(summary.seconds_to_verdict.is_none(), "{summary:?}");
+        assert!(!warnings(&plan, &traffic, summary.inconclusive_probability, 1).is_empty());
     }
 
     #[test]

@@ -88,8 +88,14 @@ impl Axis {
         if self.log {
             let mut ticks = Vec::new();
             let mut tick = self.low;
+            let steps: &[f64] = if self.high > self.low * 1001.0 {
+                &[1.0]
+            } else {
+                &[1.0, 2.0, 5.0]
+            };
             while tick <= self.high * 1.001 {
-                ticks.push(tick);
+                let between = steps.iter().map(|step| step * tick);
+                ticks.extend(between.filter(|tick| *tick <= self.high * 1.001));
                 tick *= 10.0;
             }
             return ticks;
@@ -199,10 +205,10 @@ impl Chart {
             let _ = writeln!(
                 svg,
                 "<line x1=\"{LEFT}\" y1=\"{at:.1}\" x2=\"{:.1}\" y2=\"{at:.1}\" stroke=\"#aa0000\" stroke-dasharray=\"5 4\"/>\
-                 <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#aa0000\">{}</text>",
+                 <text x=\"{:.1}\" y=\"{:.1}\" fill=\"#aa0000\" text-anchor=\"end\">{}</text>",
                 WIDTH - RIGHT,
-                WIDTH - RIGHT + 8.0,
-                at + 4.0,
+                WIDTH - RIGHT - 4.0,
+                at - 5.0,
                 escape(name)
             );
         }

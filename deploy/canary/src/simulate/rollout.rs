@@ -15,6 +15,8 @@ use crate::plan::{Inconclusive, Plan};
 pub struct Outcome {
     /// Promote, rollback or inconclusive.
     pub decision: Decision,
+    /// Whether the deadline passed without a verdict; what is done then is the plan's decision, not the judge's.
+    pub undecided: bool,
     /// Seconds from the first step to the verdict.
     pub seconds: u64,
     /// Seconds to the first suspicion, if there was one.
@@ -60,6 +62,7 @@ pub fn run(plan: &Plan, traffic: &Traffic, seed: u64, run: u64, path: bool) -> O
     let mut progress = Progress::default();
     let mut outcome = Outcome {
         decision: Decision::Continue,
+        undecided: false,
         seconds: 0,
         suspected: None,
         canary_messages: 0,
@@ -88,7 +91,14 @@ pub fn run(plan: &Plan, traffic: &Traffic, seed: u64, run: u64, path: bool) -> O
         }
         progress.seconds += u64::from(span);
         progress.messages += messages;
-        outcome.decision = progress.decide(plan, &mut judge, outcome.seconds);
+        outcome.decision = progress.decide(plan, &mut judge);
+        if outcome.decision == Decision::Continue && outcome.seconds >= u64::from(plan.deadline) {
+            outcome.undecided = true;
+            outcome.decision = match plan.inconclusive {
+                Inconclusive::Hold => Decision::Inconclusive,
+                Inconclusive::Rollback => Decision::Rollback,
+            };
+        }
     }
     outcome
 }
@@ -102,7 +112,8 @@ struct Progress {
 }
 
 impl Progress {
-    fn decide(&mut self, plan: &Plan, judge: &mut Judge, elapsed: u64) -> Decision {
+    /// What the judge has to say before the deadline; goes to the next step where this one is done.
+    fn decide(&mut self, plan: &Plan, judge: &mut Judge) -> Decision {
         if judge.convicted_at().is_some() {
             return Decision::Rollback;
         }
@@ -121,12 +132,6 @@ impl Progress {
                     ..Self::default()
                 };
             }
-        }
-        if elapsed >= u64::from(plan.deadline) {
-            return match plan.inconclusive {
-                Inconclusive::Hold => Decision::Inconclusive,
-                Inconclusive::Rollback => Decision::Rollback,
-            };
         }
         Decision::Continue
     }
@@ -173,5 +178,6 @@ mod tests {
             (outcome.decision, outcome.seconds),
             (Decision::Inconclusive, 2700)
         );
+        assert!(outcome.undecided);
     }
 }

@@ -8,7 +8,7 @@ use super::rollout::{seeded, wanted};
 use super::summary::interval;
 use super::traffic::{Source, Traffic, Trouble};
 use crate::judge::Judge;
-use crate::judge::rules::Rules;
+use crate::judge::rules::{Kind, Rules, Signal};
 
 /// One situation and what is promised in it.
 #[derive(Clone, Debug)]
@@ -211,7 +211,29 @@ pub fn harmless_releases() -> Vec<Scenario> {
         },
         harmless("autocorrelated failure rate", 0.005, Trouble::Wandering),
         harmless("canary 50 × faster", 0.005, Trouble::FastCanary),
+        every_signal(),
     ]
+}
+
+/// Failures, slow messages and two quality questions at once: α is that of all of them together.
+fn every_signal() -> Scenario {
+    let mut scenario = harmless("failures, slow and two quality signals", 0.005, Trouble::None);
+    let signal = |name: &str, kind, weight| Signal {
+        name: name.to_owned(),
+        kind,
+        weight,
+    };
+    let quality = |question: &str| Kind::Quality {
+        question: question.to_owned(),
+    };
+    let quantiles = vec![0.5, 0.9, 0.99];
+    scenario.rules.signals = vec![
+        signal("failures", Kind::Failures, 0.4),
+        signal("slow", Kind::Slow { quantiles }, 0.2),
+        signal("quality.a", quality("a"), 0.2),
+        signal("quality.b", quality("b"), 0.2),
+    ];
+    scenario
 }
 
 fn intolerable(name: &'static str, rate: f64, ceiling: Option<f64>, trouble: Trouble) -> Scenario {

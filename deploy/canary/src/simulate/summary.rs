@@ -43,11 +43,11 @@ pub struct Summary {
     pub schema: u32,
     /// Runs.
     pub runs: u64,
-    /// Part of the runs that rolled back.
+    /// Part of the runs that rolled back, those rolled back at the deadline for want of a verdict included.
     pub rollback_probability: f64,
     /// Part of the runs that promoted.
     pub promotion_probability: f64,
-    /// Part of the runs that had no verdict by the deadline.
+    /// Part of the runs that had no verdict by the deadline, whatever the plan does then.
     pub inconclusive_probability: f64,
     /// Part of the runs in which the canary was suspected at least once.
     pub suspicion_probability: f64,
@@ -86,7 +86,7 @@ pub fn summarise(outcomes: &[Outcome]) -> Summary {
     let count =
         |test: &dyn Fn(&Outcome) -> bool| outcomes.iter().filter(|outcome| test(outcome)).count() as f64;
     let part = |test: &dyn Fn(&Outcome) -> bool| count(test) / (outcomes.len() as f64).max(1.0);
-    let decided = |outcome: &&Outcome| outcome.decision != Decision::Inconclusive;
+    let decided = |outcome: &&Outcome| !outcome.undecided;
     let of = |value: &dyn Fn(&Outcome) -> f64| outcomes.iter().map(value).collect::<Vec<_>>();
     let of_decided =
         |value: &dyn Fn(&Outcome) -> f64| outcomes.iter().filter(decided).map(value).collect::<Vec<_>>();
@@ -95,7 +95,7 @@ pub fn summarise(outcomes: &[Outcome]) -> Summary {
         runs: outcomes.len() as u64,
         rollback_probability: part(&|outcome| outcome.decision == Decision::Rollback),
         promotion_probability: part(&|outcome| outcome.decision == Decision::Promote),
-        inconclusive_probability: part(&|outcome| outcome.decision == Decision::Inconclusive),
+        inconclusive_probability: part(&|outcome| outcome.undecided),
         suspicion_probability: part(&|outcome| outcome.suspected.is_some()),
         seconds_to_verdict: Spread::of(of_decided(&|outcome| outcome.seconds as f64)),
         seconds_to_suspicion: Spread::of(
