@@ -48,6 +48,9 @@ pub struct Story {
     pub source_queue: String,
     /// The id under which it was first sent.
     pub original_message_id: String,
+    /// How often it was sent back from a dead-letter queue. Whoever sends it back counts; workers keep the count.
+    #[serde(default)]
+    pub redrives: u32,
 }
 
 /// One attempt in a [`Story`].
@@ -271,6 +274,7 @@ mod tests {
             failed_at: at,
             source_queue: "orders".to_owned(),
             original_message_id: "a-b-c".to_owned(),
+            redrives: 2,
         }
     }
 
@@ -288,6 +292,7 @@ mod tests {
             group: None,
             deduplication_id: Some("sender's own".to_owned()),
             trace_header: Some("Root=1".to_owned()),
+            dead_letter_source: None,
             story: None,
         }
     }
@@ -309,6 +314,17 @@ mod tests {
             serde_json::from_str(story().attribute().unwrap().as_text().unwrap()).unwrap();
         json["mood"] = "new".into();
         assert_eq!(Story::read(&Attribute::text(json.to_string())).unwrap(), story());
+    }
+
+    #[test]
+    fn a_story_without_redrives_was_never_redriven() {
+        let mut json: serde_json::Value =
+            serde_json::from_str(story().attribute().unwrap().as_text().unwrap()).unwrap();
+        json.as_object_mut().unwrap().remove("redrives");
+        assert_eq!(
+            Story::read(&Attribute::text(json.to_string())).unwrap().redrives,
+            0
+        );
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub struct Message {
     pub deduplication_id: Option<String>,
     /// `AWSTraceHeader`, X-Ray's.
     pub trace_header: Option<String>,
+    /// `DeadLetterQueueSourceArn`: the queue that SQS itself moved the message from, if it did.
+    pub dead_letter_source: Option<String>,
     /// What happened to the message before it was copied here, if a worker copied it.
     pub story: Option<Box<Story>>,
 }

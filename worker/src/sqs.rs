@@ -93,6 +93,29 @@ impl Sqs {
         let answer = answer.map_err(queue_error)?;
         answer.queue_url.ok_or_else(|| error::incomplete("QueueUrl"))
     }
+
+    /// The URLs of the queues whose redrive policy names the dead-letter queue at `url`.
+    ///
+    /// # Errors
+    /// When SQS refuses or cannot be reached.
+    pub async fn dead_letter_sources(&self, url: &str) -> Result<Vec<String>, QueueError> {
+        /// SQS's most for one answer.
+        const PAGE: i32 = 1000;
+        let mut urls = Vec::new();
+        let mut next = None;
+        // An account has far fewer queues than this many pages; an answer that goes in circles must not.
+        for _ in 0..1000 {
+            let request = self.settle.list_dead_letter_source_queues().queue_url(url);
+            let request = request.max_results(PAGE).set_next_token(next);
+            let answer = request.send().await.map_err(queue_error)?;
+            urls.extend(answer.queue_urls);
+            next = answer.next_token;
+            if next.is_none() {
+                return Ok(urls);
+            }
+        }
+        Err(error::incomplete("an end to its pages"))
+    }
 }
 
 fn http_client() -> aws_sdk_sqs::config::SharedHttpClient {

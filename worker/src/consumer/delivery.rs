@@ -371,6 +371,7 @@ fn story<Q, H>(shared: &Shared<Q, H>, message: &Message, reason: Reason, error: 
         failed_at: now,
         source_queue: shared.parts.description.name().to_owned(),
         original_message_id: message.original_id().to_owned(),
+        redrives: message.story.as_ref().map_or(0, |story| story.redrives),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn message(message: SqsMessage) -> Option<Message> {
         group: take(MessageSystemAttributeName::MessageGroupId),
         deduplication_id: take(MessageSystemAttributeName::MessageDeduplicationId),
         trace_header: take(MessageSystemAttributeName::AwsTraceHeader),
+        dead_letter_source: take(MessageSystemAttributeName::DeadLetterQueueSourceArn),
         story: None,
     })
 }
