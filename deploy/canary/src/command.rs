@@ -1,5 +1,6 @@
 //! The command line.
 
+mod redrive;
 mod simulate;
 
 use std::io::Read as _;
@@ -29,6 +30,8 @@ enum Command {
     Plan(PlanCommand),
     /// What a plan will do at some traffic: how long until a regression is caught, how often a good release is refused.
     Simulate(simulate::Simulate),
+    /// Sends dead letters back to the queue they came from: those of a release, say, that was rolled back.
+    Redrive(redrive::Redrive),
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +59,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             );
         }
         Command::Simulate(simulate) => simulate.run()?,
+        Command::Redrive(redrive) => redrive.run()?,
     }
     Ok(ExitCode::SUCCESS)
 }
