@@ -1,10 +1,15 @@
 //! The release tool for SQS queue workers.
 //!
 //! [`plan`] is what people write, [`judge`] compares two releases, and [`simulate`] says beforehand what a plan will do. All
-//! three are pure. [`redrive`] sends back what a release dead-lettered.
+//! three are pure. [`rollout`] decides what is done next, just as purely; [`journal`] is where it is written down before it is done, and
+//! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered.
 
 pub mod command;
+pub mod evidence;
+pub mod journal;
 pub mod judge;
+pub mod moment;
 pub mod plan;
 pub mod redrive;
+pub mod rollout;
 pub mod simulate;
