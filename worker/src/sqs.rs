@@ -20,6 +20,7 @@ use aws_sdk_sqs::types::{
 };
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder as HttpBuilder, tls};
+use tokio::time::timeout;
 
 use self::convert::{description, message, results, seconds, send_entry};
 use self::error::queue_error;
@@ -28,6 +29,17 @@ use crate::queue::{BatchResult, Description, Outgoing, Queue, QueueError, Receiv
 
 /// A receive may take this much longer than its wait: for the connection, and an answer of up to 10 MiB.
 const RECEIVE_SLACK: Duration = Duration::from_secs(10);
+
+/// What a [`Message`] is made of; what else SQS knows of it would be parsed for nothing.
+const SYSTEM_ATTRIBUTES: [MessageSystemAttributeName; 7] = [
+    MessageSystemAttributeName::ApproximateReceiveCount,
+    MessageSystemAttributeName::SentTimestamp,
+    MessageSystemAttributeName::ApproximateFirstReceiveTimestamp,
+    MessageSystemAttributeName::MessageGroupId,
+    MessageSystemAttributeName::MessageDeduplicationId,
+    MessageSystemAttributeName::AwsTraceHeader,
+    MessageSystemAttributeName::DeadLetterQueueSourceArn,
+];
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -59,13 +71,14 @@ impl Sqs {
                 .http_client(http_client())
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts)
-                // The operation timeout covers a stalled body; watching its throughput costs more than the body.
+                // The timeout of a request covers a stalled body; watching its throughput costs more than the body.
                 .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
                 .build();
             Client::from_conf(config)
         };
         let connect = TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT);
         Self {
+            // A receive has a timeout of its own; see there.
             receive: client(connect.clone().build()),
             settle: client(connect.operation_timeout(timeout).build()),
         }
@@ -86,11 +99,8 @@ impl Sqs {
     /// When there is none, SQS refuses, or cannot be reached.
     pub async fn url(&self, name: &str, account: Option<&str>) -> Result<String, QueueError> {
         let request = self.settle.get_queue_url().queue_name(name);
-        let answer = request
-            .set_queue_owner_aws_account_id(account.map(str::to_owned))
-            .send()
-            .await;
-        let answer = answer.map_err(queue_error)?;
+        let request = request.set_queue_owner_aws_account_id(account.map(str::to_owned));
+        let answer = request.send().await.map_err(queue_error)?;
         answer.queue_url.ok_or_else(|| error::incomplete("QueueUrl"))
     }
 
@@ -141,11 +151,7 @@ impl SqsQueue {
 
 impl Queue for SqsQueue {
     async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Message>, QueueError> {
-        let timeout = request.wait + RECEIVE_SLACK;
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .operation_timeout(timeout);
-        let answer = self
+        let call = self
             .sqs
             .receive
             .receive_message()
@@ -154,11 +160,12 @@ impl Queue for SqsQueue {
             .wait_time_seconds(seconds(request.wait))
             .visibility_timeout(seconds(request.visibility))
             .message_attribute_names("All")
-            .message_system_attribute_names(MessageSystemAttributeName::All)
-            .customize()
-            .config_override(Builder::new().timeout_config(timeouts.build()))
-            .send()
+            .set_message_system_attribute_names(Some(SYSTEM_ATTRIBUTES.to_vec()))
+            .send();
+        // The timeout depends on the wait; given to the SDK, it would merge the settings of each call anew.
+        let answer = timeout(request.wait + RECEIVE_SLACK, call)
             .await
+            .map_err(|_| error::timed_out())?
             .map_err(queue_error)?;
         Ok(answer
             .messages
@@ -235,11 +242,8 @@ impl Queue for SqsQueue {
 
     async fn description(&self) -> Result<Description, QueueError> {
         let request = self.sqs.settle.get_queue_attributes().queue_url(&self.url);
-        let answer = request
-            .attribute_names(QueueAttributeName::All)
-            .send()
-            .await
-            .map_err(queue_error)?;
+        let request = request.attribute_names(QueueAttributeName::All);
+        let answer = request.send().await.map_err(queue_error)?;
         description(&answer.attributes.unwrap_or_default())
     }
 }

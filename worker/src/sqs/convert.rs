@@ -29,23 +29,42 @@ pub(super) fn message(message: SqsMessage) -> Option<Message> {
         );
         return None;
     };
-    let mut system = message.attributes.unwrap_or_default();
-    let mut take = |name: MessageSystemAttributeName| system.remove(&name);
-    let count = take(MessageSystemAttributeName::ApproximateReceiveCount);
-    Some(Message {
+    let mut read = Message {
         id: id.into(),
         receipt: receipt.into(),
         body: message.body.unwrap_or_default(),
         attributes: attributes(message.message_attributes.unwrap_or_default()),
-        receive_count: count.and_then(|count| count.parse().ok()).unwrap_or(1).max(1),
-        sent_at: time(take(MessageSystemAttributeName::SentTimestamp)),
-        first_received_at: time(take(MessageSystemAttributeName::ApproximateFirstReceiveTimestamp)),
-        group: take(MessageSystemAttributeName::MessageGroupId),
-        deduplication_id: take(MessageSystemAttributeName::MessageDeduplicationId),
-        trace_header: take(MessageSystemAttributeName::AwsTraceHeader),
-        dead_letter_source: take(MessageSystemAttributeName::DeadLetterQueueSourceArn),
+        receive_count: 1,
+        sent_at: None,
+        first_received_at: None,
+        group: None,
+        deduplication_id: None,
+        trace_header: None,
+        dead_letter_source: None,
         story: None,
-    })
+    };
+    // Once through the few there are: a look-up for each name hashes more than it finds.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "what was not asked for, or is new, is nothing to a message"
+    )]
+    for (name, value) in message.attributes.into_iter().flatten() {
+        match name {
+            MessageSystemAttributeName::ApproximateReceiveCount => {
+                read.receive_count = value.parse().unwrap_or(1).max(1);
+            }
+            MessageSystemAttributeName::SentTimestamp => read.sent_at = time(&value),
+            MessageSystemAttributeName::ApproximateFirstReceiveTimestamp => {
+                read.first_received_at = time(&value);
+            }
+            MessageSystemAttributeName::MessageGroupId => read.group = Some(value),
+            MessageSystemAttributeName::MessageDeduplicationId => read.deduplication_id = Some(value),
+            MessageSystemAttributeName::AwsTraceHeader => read.trace_header = Some(value),
+            MessageSystemAttributeName::DeadLetterQueueSourceArn => read.dead_letter_source = Some(value),
+            _ => {}
+        }
+    }
+    Some(read)
 }
 
 fn attributes(received: HashMap<String, MessageAttributeValue>) -> Attributes {
@@ -61,8 +80,8 @@ fn attributes(received: HashMap<String, MessageAttributeValue>) -> Attributes {
     received.into_iter().map(attribute).collect()
 }
 
-fn time(millis: Option<String>) -> Option<SystemTime> {
-    let millis = millis?.parse().ok()?;
+fn time(millis: &str) -> Option<SystemTime> {
+    let millis = millis.parse().ok()?;
     SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(millis))
 }
 

@@ -55,7 +55,7 @@ where
     R: std::fmt::Debug + StatusCode,
 {
     match &error {
-        SdkError::TimeoutError(_) => QueueError::new(ErrorKind::Timeout, "no answer within the timeout"),
+        SdkError::TimeoutError(_) => timed_out(),
         SdkError::DispatchFailure(failure) => {
             let detail = failure.as_connector_error().map_or_else(
                 || DisplayErrorContext(&error).to_string(),
@@ -144,6 +144,10 @@ fn chain(error: &dyn std::error::Error) -> String {
 
 fn line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn timed_out() -> QueueError {
+    QueueError::new(ErrorKind::Timeout, "no answer within the timeout")
 }
 
 pub(super) fn incomplete(field: &str) -> QueueError {
