@@ -123,7 +123,7 @@ pub(crate) async fn run<H: Handler>(
 ) -> (Ended, Remains) {
     let started = Instant::now();
     let (deadline, cancellation) = (context.deadline, context.cancellation.clone());
-    let span = tracing::info_span!("attempt", message_id = %message.id, attempt = context.attempt);
+    let span = tracing::info_span!("attempt", message_id = &*message.id, attempt = context.attempt);
     let mut task = {
         let (handler, message) = (Arc::clone(handler), Arc::clone(message));
         tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span))

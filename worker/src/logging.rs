@@ -11,7 +11,8 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -39,10 +40,7 @@ pub fn start(settings: &LogSettings, identity: &Identity) -> Result<(), String> 
         let lines = JsonLines {
             identity: identity.clone(),
         };
-        builder
-            .fmt_fields(JsonFields::new())
-            .event_format(lines)
-            .try_init()
+        builder.fmt_fields(SpanFields).event_format(lines).try_init()
     } else {
         let lines = TextLines {
             identity: identity.clone(),
@@ -97,13 +95,13 @@ struct JsonLines {
     identity: Identity,
 }
 
-impl<S> FormatEvent<S, JsonFields> for JsonLines
+impl<S> FormatEvent<S, SpanFields> for JsonLines
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn format_event(
         &self,
-        ctx: &FmtContext<'_, S, JsonFields>,
+        ctx: &FmtContext<'_, S, SpanFields>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
@@ -116,9 +114,9 @@ where
         {
             let extensions = span.extensions();
             let fields = extensions
-                .get::<FormattedFields<JsonFields>>()
-                .map(|fields| fields.fields.as_str());
-            if let Some(Ok(Value::Object(fields))) = fields.map(serde_json::from_str) {
+                .get::<FormattedFields<SpanFields>>()
+                .map(|fields| format!("{{{}}}", fields.fields.trim_end_matches(',')));
+            if let Some(Ok(Value::Object(fields))) = fields.as_deref().map(serde_json::from_str) {
                 line.0.extend(fields);
             }
         }
@@ -134,6 +132,64 @@ where
         line.0
             .insert("track".to_owned(), self.identity.track.as_str().into());
         writeln!(writer, "{}", Value::Object(line.0))
+    }
+}
+
+/// Keeps a span's fields as the members of a JSON object, a comma after each.
+///
+/// Every attempt has a span and few write a line in it, so this is to be cheap: no map is built until a line is.
+struct SpanFields;
+
+impl<'writer> FormatFields<'writer> for SpanFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut members = Members {
+            writer,
+            result: Ok(()),
+        };
+        fields.record(&mut members);
+        members.result
+    }
+}
+
+struct Members<'writer> {
+    writer: Writer<'writer>,
+    result: fmt::Result,
+}
+
+impl Members<'_> {
+    fn put(&mut self, field: &Field, value: impl fmt::Display) {
+        self.result = self
+            .result
+            .and_then(|()| write!(self.writer, "\"{}\":{value},", field.name()));
+    }
+}
+
+impl Visit for Members<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match serde_json::to_string(value) {
+            Ok(text) => self.put(field, text),
+            Err(_) => self.result = Err(fmt::Error), // a text can always be written
+        }
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value);
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.put(field, Value::from(value)); // null, where JSON has no such number
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value);
     }
 }
 
@@ -207,7 +263,7 @@ mod tests {
         };
         let writer = sink.clone();
         let subscriber = tracing_subscriber::fmt()
-            .fmt_fields(JsonFields::new())
+            .fmt_fields(SpanFields)
             .event_format(JsonLines { identity })
             .with_writer(move || writer.clone())
             .finish();

@@ -234,8 +234,8 @@ impl Metrics {
     /// `reason` if it has a series, else [`Reason::OTHER`]: a label never grows with what a handler makes up.
     #[must_use]
     pub fn known(&self, reason: Reason) -> Reason {
-        let known = self.dead_letters.iter().any(|(known, _)| *known == reason);
-        if known || reason == Reason::NONE {
+        let known = || self.dead_letters.iter().any(|(known, _)| *known == reason);
+        if reason == Reason::NONE || known() {
             reason
         } else {
             Reason::OTHER

@@ -137,9 +137,12 @@ async fn process_one<Q: Queue, H: Handler>(
         settlement
     };
     delivery.slot = None;
+    if !ordered {
+        return hand_over(shared, settle, delivery, settlement, None);
+    }
     let (sender, receiver) = oneshot::channel();
-    let comes_back = hand_over(shared, settle, delivery, settlement, ordered.then_some(sender));
-    if comes_back.is_some() || !ordered || receiver.await.unwrap_or(false) {
+    let comes_back = hand_over(shared, settle, delivery, settlement, Some(sender));
+    if comes_back.is_some() || receiver.await.unwrap_or(false) {
         return comes_back;
     }
     Some(shared.options.settle.refused_delay)
