@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -65,7 +66,7 @@ pub struct Leases {
 #[derive(Debug, Default)]
 struct Table {
     next_id: u64,
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, Entry, RandomState>,
     due: BTreeSet<(Instant, u64)>,
     rng: fastrand::Rng,
 }

@@ -5,12 +5,15 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use foldhash::fast::RandomState;
+
 /// Ids of messages that are done: the latest so many.
 #[derive(Debug)]
 pub struct DoneIds {
     capacity: usize,
     order: VecDeque<Id>,
-    ids: HashSet<Id>,
+    /// SQS makes the ids, nobody else: no need for a hash that withstands an attack.
+    ids: HashSet<Id, RandomState>,
 }
 
 /// SQS's ids are UUIDs, which fit into 16 bytes. A hash would be as small, but a collision would lose a message.
@@ -20,26 +23,39 @@ enum Id {
     Other(Box<str>),
 }
 
+/// What each byte is as a lower-case digit. Upper case is another id than lower case: it must not fold into the same.
+const DIGITS: [u8; 256] = {
+    let mut digits = [NONE; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        digits[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    digits
+};
+
+/// No digit; has a bit that no digit has.
+const NONE: u8 = 0x80;
+
 impl Id {
     fn new(id: &str) -> Self {
-        let hyphens = [8, 13, 18, 23];
-        let bytes = id.as_bytes();
-        let mut value = 0_u128;
-        if bytes.len() != 36 {
-            return Self::Other(id.into());
+        Self::uuid(id.as_bytes()).map_or_else(|| Self::Other(id.into()), Self::Uuid)
+    }
+
+    fn uuid(id: &[u8]) -> Option<u128> {
+        let id: &[u8; 36] = id.try_into().ok()?;
+        let (mut value, mut seen) = (0_u128, 0);
+        for (from, to) in [(0, 8), (9, 13), (14, 18), (19, 23), (24, 36)] {
+            let mut part = 0_u64;
+            for &byte in &id[from..to] {
+                let digit = DIGITS[usize::from(byte)];
+                seen |= digit;
+                part = part << 4 | u64::from(digit & 0xf);
+            }
+            value = value << (4 * (to - from)) | u128::from(part);
         }
-        for (index, &byte) in bytes.iter().enumerate() {
-            let digit = match byte {
-                b'-' if hyphens.contains(&index) => continue,
-                _ if hyphens.contains(&index) => return Self::Other(id.into()),
-                b'0'..=b'9' => byte - b'0',
-                // Upper case is another id than lower case: it must not fold into the same number.
-                b'a'..=b'f' => byte - b'a' + 10,
-                _ => return Self::Other(id.into()),
-            };
-            value = value << 4 | u128::from(digit);
-        }
-        Self::Uuid(value)
+        let hyphens = [8, 13, 18, 23].iter().all(|&at| id[at] == b'-');
+        (seen & NONE == 0 && hyphens).then_some(value)
     }
 }
 
@@ -50,7 +66,7 @@ impl DoneIds {
         Self {
             capacity,
             order: VecDeque::new(),
-            ids: HashSet::new(),
+            ids: HashSet::default(),
         }
     }
 
