@@ -106,7 +106,7 @@ async fn memory(endpoint: &mut Endpoint) -> Result<(f64, f64)> {
         ("CONCURRENCY", concurrency.as_str()),
         ("ORDERS__LATENCY", "10m"),
         ("HANDLER__DEADLINE", "15m"),
-        ("QUEUE__VISIBILITY_TIMEOUT", "6s"),
+        ("QUEUE__VISIBILITY_TIMEOUT", "9s"),
     ];
     let mut worker = Running::start(&endpoint.url, &queue, &settings)?;
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
