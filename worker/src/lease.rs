@@ -189,6 +189,7 @@ impl Leases {
     /// Extends leases until `stop` is cancelled; the leases that are left then run out by themselves.
     pub async fn run<Q: Queue>(self: Arc<Self>, queue: Arc<Q>, stop: CancellationToken) {
         let calls = Arc::new(Semaphore::new(CONCURRENT_CALLS));
+        // At most one a lease.
         let mut beats = JoinSet::new();
         loop {
             let first = self.lock().due.first().map(|(due, _)| *due);
@@ -198,21 +199,21 @@ impl Leases {
                     None => std::future::pending().await,
                 }
             };
+            // All selects are biased: with one seed, a simulation is to run the same every time.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
                 () = self.wake.notified() => continue,
                 () = due => {}
             }
             let batch = self.take_due();
             if !batch.is_empty() {
-                // The semaphore is never closed.
-                let Ok(permit) = Arc::clone(&calls).acquire_owned().await else {
-                    break;
-                };
-                let (leases, queue) = (Arc::clone(&self), Arc::clone(&queue));
+                let (leases, queue, calls) = (Arc::clone(&self), Arc::clone(&queue), Arc::clone(&calls));
                 beats.spawn(async move {
+                    // Waited for here, since the scheduler must go on to notice the end of leases whose beats hang.
+                    // The semaphore is never closed.
+                    let _permit = calls.acquire().await;
                     leases.beat(&*queue, batch).await;
-                    drop(permit);
                 });
             }
             while beats.try_join_next().is_some() {}
@@ -226,6 +227,8 @@ impl Leases {
         let now = Instant::now();
         let mut lost = Vec::new();
         let mut batch = Vec::new();
+        // Put back at the end: a lease that ends within the span to gather would be found again and again.
+        let mut watched = Vec::new();
         let mut table = self.lock();
         while batch.len() < MAX_BATCH {
             let Some(&(due, id)) = table.due.first() else {
@@ -246,9 +249,8 @@ impl Leases {
             }
             // A beat that hangs must not hide the end of the lease.
             entry.due = entry.expires;
-            let due = entry.due;
+            watched.push((entry.due, id));
             if std::mem::replace(&mut entry.beating, true) {
-                table.due.insert((due, id));
                 continue;
             }
             let after = self.timeout.min(limit - now);
@@ -260,8 +262,8 @@ impl Leases {
                     after,
                 },
             ));
-            table.due.insert((due, id));
         }
+        table.due.extend(watched);
         drop(table);
         for message_id in lost {
             LeaseLost {
@@ -274,8 +276,15 @@ impl Leases {
         batch
     }
 
-    async fn beat<Q: Queue>(&self, queue: &Q, batch: Vec<(u64, Visibility)>) {
+    async fn beat<Q: Queue>(&self, queue: &Q, mut batch: Vec<(u64, Visibility)>) {
         let asked = Instant::now();
+        // While the beat waited for its turn, leases may have come to their end.
+        for (id, entry) in batch.extract_if(.., |(id, _)| self.is_over(*id)) {
+            self.beaten(id, asked, entry.after, Ok(()));
+        }
+        if batch.is_empty() {
+            return;
+        }
         let (ids, entries): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let mut results = match queue.change_visibility(&entries).await {
             Ok(results) => results,
@@ -286,6 +295,12 @@ impl Leases {
         for ((id, entry), result) in ids.into_iter().zip(entries).zip(results) {
             self.beaten(id, asked, entry.after, result);
         }
+    }
+
+    fn is_over(&self, id: u64) -> bool {
+        let table = self.lock();
+        let entry = table.entries.get(&id);
+        entry.is_none_or(|entry| entry.stopped.is_some() || entry.lost.is_cancelled())
     }
 
     fn beaten(&self, id: u64, asked: Instant, after: Duration, result: Result<(), QueueError>) {
@@ -309,7 +324,8 @@ impl Leases {
         match result {
             Ok(()) => {
                 entry.expires = asked + after;
-                entry.due = asked + interval;
+                // The last beat before the 12 h are over asks for less than an interval.
+                entry.due = (asked + interval).min(entry.expires);
             }
             // A refused request that is not about this handle (a missing permission, say) may be mended in time.
             Err(error) if error.kind != ErrorKind::Receipt => {

@@ -4,6 +4,8 @@
 //! model. Batches have at most [`MAX_BATCH`] entries, and every entry has a result of its own.
 
 pub mod observed;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use std::future::Future;
 use std::sync::Arc;

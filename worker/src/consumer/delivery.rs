@@ -198,6 +198,7 @@ async fn attempts<Q: Queue, H: Handler>(shared: &Shared<Q, H>, delivery: &Delive
             return Settlement::Return { started: true };
         }
         tokio::select! {
+            biased;
             () = sleep(wait) => {}
             () = delivery.lease.lost() => return Settlement::Forget,
             () = shared.shutdown.stop.cancelled() => return Settlement::Return { started: true },
@@ -400,11 +401,9 @@ fn is_done<Q, H>(shared: &Shared<Q, H>, message: &Message) -> bool {
 }
 
 fn remember<Q, H>(shared: &Shared<Q, H>, message: &Message) {
-    shared
-        .done
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(&message.id);
+    let mut done = shared.done.lock().unwrap_or_else(PoisonError::into_inner);
+    done.insert(&message.id);
+    shared.health.remember(done.len());
 }
 
 fn observe_wait<Q, H>(shared: &Shared<Q, H>, message: &Message) {

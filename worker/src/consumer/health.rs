@@ -28,6 +28,7 @@ pub struct Health {
     done: AtomicU64,
     failed: AtomicU64,
     returned: AtomicU64,
+    remembered: AtomicUsize,
 }
 
 impl Health {
@@ -43,6 +44,7 @@ impl Health {
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             returned: AtomicU64::new(0),
+            remembered: AtomicUsize::new(0),
         }
     }
 
@@ -103,6 +105,16 @@ impl Health {
     #[must_use]
     pub fn returned(&self) -> u64 {
         self.returned.load(Relaxed)
+    }
+
+    /// How many ids of done messages are remembered.
+    #[must_use]
+    pub fn remembered(&self) -> usize {
+        self.remembered.load(Relaxed)
+    }
+
+    pub(super) fn remember(&self, ids: usize) {
+        self.remembered.store(ids, Relaxed);
     }
 
     pub(super) fn wake(&self) {

@@ -71,6 +71,7 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
         shared.health.wake();
         set_gauges(shared, polls.len());
         tokio::select! {
+            biased;
             Some(polled) = polls.join_next() => {
                 if let Ok(polled) = polled {
                     take_in(shared, &settle, polled, &mut pace, &mut deliveries);
