@@ -5,6 +5,7 @@
 
 mod convert;
 mod error;
+mod limit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 
 use self::convert::{description, message, results, seconds, send_entry};
 use self::error::queue_error;
+use self::limit::AnswerLimit;
 use crate::message::Message;
 use crate::queue::{BatchResult, Description, Outgoing, Queue, QueueError, ReceiveRequest, Visibility};
 
@@ -71,6 +73,7 @@ impl Sqs {
                 .http_client(http_client())
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts)
+                .interceptor(AnswerLimit)
                 // The timeout of a request covers a stalled body; watching its throughput costs more than the body.
                 .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
                 .build();

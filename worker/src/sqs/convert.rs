@@ -11,7 +11,7 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 
-use super::error::{incomplete, kind_of_code};
+use super::error::{incomplete, kind_of};
 use crate::message::{Attribute, AttributeValue, Attributes, MAX_MESSAGE_BYTES, Message};
 use crate::queue::{Description, ErrorKind, Outgoing, QueueError, RedrivePolicy};
 use crate::retry::ceil_seconds;
@@ -137,7 +137,7 @@ pub(super) fn results<T>(
         } else {
             ErrorKind::Server
         };
-        let kind = kind_of_code(&entry.code).unwrap_or(fallback);
+        let kind = kind_of(&entry.code, entry.message.as_deref()).unwrap_or(fallback);
         let text = entry.message.map_or_else(String::new, |text| format!(": {text}"));
         set(
             &entry.id,

@@ -7,9 +7,28 @@ use crate::queue::{ErrorKind, QueueError};
 /// What the SDK says, before any request, when it was told no region.
 const NO_REGION: &str = "missing signing region";
 
+/// The kind for an error code of SQS and the text beside it.
+///
+/// A handle that has expired, or that a later receive made worthless, has no code of its own: SQS calls it an invalid
+/// value of a parameter, and only the text says of which.
+pub(super) fn kind_of(code: &str, text: Option<&str>) -> Option<ErrorKind> {
+    let invalid = matches!(
+        short(code),
+        "InvalidParameterValue" | "InvalidParameterValueException"
+    );
+    if invalid && text.is_some_and(|text| text.contains("parameter ReceiptHandle")) {
+        return Some(ErrorKind::Receipt);
+    }
+    kind_of_code(code)
+}
+
+fn short(code: &str) -> &str {
+    code.rsplit(['.', '#']).next().unwrap_or(code)
+}
+
 /// The kind for an error code of SQS, as the JSON protocol or the older query protocol spells it.
-pub(super) fn kind_of_code(code: &str) -> Option<ErrorKind> {
-    let code = code.rsplit(['.', '#']).next().unwrap_or(code);
+fn kind_of_code(code: &str) -> Option<ErrorKind> {
+    let code = short(code);
     Some(match code {
         "RequestThrottled"
         | "ThrottlingException"
@@ -69,8 +88,9 @@ where
             }
             let kind = match () {
                 () if failure.is_timeout() => ErrorKind::Timeout,
-                // What is neither time nor transport is credentials: nothing else is asked before a request is sent.
-                () if failure.is_other() || is_credentials(&detail) => ErrorKind::Denied,
+                // Before a request is sent only an identity is asked for. All else is transport, a connection that
+                // breaks before its answer included, which the SDK calls `other` as well.
+                () if is_credentials(&detail) => ErrorKind::Denied,
                 () => ErrorKind::Network,
             };
             QueueError::new(kind, detail)
@@ -78,7 +98,7 @@ where
         SdkError::ResponseError(_) => QueueError::new(ErrorKind::Answer, chain(&error)),
         SdkError::ServiceError(service) => {
             let (code, text) = (service.err().code(), service.err().message());
-            let by_code = code.and_then(kind_of_code);
+            let by_code = code.and_then(|code| kind_of(code, text));
             let kind = by_code.unwrap_or_else(|| kind_of_status(service.raw().status_code()));
             let code = code.unwrap_or("no error code");
             let text = text.map_or_else(String::new, |text| format!(": {}", line(text)));
@@ -122,7 +142,7 @@ fn kind_of_status(status: u16) -> ErrorKind {
 }
 
 fn is_credentials(detail: &str) -> bool {
-    detail.contains("credential")
+    detail.contains("credential") || detail.contains("identity")
 }
 
 /// An error and its sources, in one line.
@@ -177,6 +197,21 @@ mod tests {
             assert_eq!(kind_of_code(code), Some(kind), "{code}");
         }
         assert_eq!(kind_of_code("InvalidParameterValue"), None);
+    }
+
+    #[test]
+    fn a_worthless_handle_is_told_from_other_invalid_values() {
+        let handle =
+            "Value AQEB for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired.";
+        let time = "Value 43200 for parameter VisibilityTimeout is invalid. Reason: Total VisibilityTimeout is beyond the limit.";
+        for code in [
+            "InvalidParameterValue",
+            "com.amazon.coral.service#InvalidParameterValueException",
+        ] {
+            assert_eq!(kind_of(code, Some(handle)), Some(ErrorKind::Receipt));
+            assert_eq!(kind_of(code, Some(time)), None);
+            assert_eq!(kind_of(code, None), None);
+        }
     }
 
     #[test]
