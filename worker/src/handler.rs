@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::failure::bounded;
 use crate::message::Message;
 use crate::release::Identity;
 
@@ -236,6 +237,9 @@ pub trait JsonHandler: Send + Sync + 'static {
     }
 }
 
+/// What is told of a body that does not decode, in bytes at most.
+const MAX_ERROR_BYTES: usize = 512;
+
 /// Makes a [`Handler`] of a [`JsonHandler`]: a body that does not decode is rejected as [`Reason::UNDECODABLE`].
 #[derive(Clone, Debug)]
 pub struct Json<H>(pub H);
@@ -244,7 +248,8 @@ impl<H: JsonHandler> Handler for Json<H> {
     async fn handle(&self, message: &Message, context: &Context) -> Outcome {
         match serde_json::from_str(&message.body) {
             Ok(body) => self.0.handle(body, message, context).await,
-            Err(error) => Outcome::reject(Reason::UNDECODABLE, error),
+            // The error may repeat what it stumbled over, which may be as large as a message.
+            Err(error) => Outcome::reject(Reason::UNDECODABLE, bounded(&error.to_string(), MAX_ERROR_BYTES)),
         }
     }
 

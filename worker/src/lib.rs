@@ -33,4 +33,6 @@ pub mod run;
 pub mod sqs;
 
 #[cfg(test)]
+mod outside;
+#[cfg(test)]
 mod reference;
