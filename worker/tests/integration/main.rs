@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::float_cmp, reason = "the samples compared are whole numbers")]
 
+mod bad_inputs;
 mod crash;
 mod drain;
 mod fifo;
