@@ -23,7 +23,6 @@ fn installed() -> Result<PathBuf, String> {
         return Ok(aws);
     }
     std::fs::create_dir_all(&home).map_err(|error| error.to_string())?;
-    // Built aside and moved, so that a half installed one is never found; scripts in it name Python by its path there.
     let run = |program: &Path, arguments: &[&str]| {
         let output = Command::new(program).args(arguments).output();
         let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
@@ -35,10 +34,16 @@ fn installed() -> Result<PathBuf, String> {
         }
     };
     let venv = home.join(AWSCLI);
-    run(
-        Path::new("python3"),
-        &["-m", "venv", "--clear", &venv.to_string_lossy()],
-    )?;
+    // Some systems' default Python cannot make environments while another one beside it can.
+    let own = std::env::var("PYTHON").ok();
+    let pythons = ["python3", "python3.13", "python3.12", "python3.11"].map(str::to_owned);
+    let path = venv.to_string_lossy();
+    let mut made = Err("no Python that can make environments".to_owned());
+    for python in own.into_iter().chain(pythons) {
+        made = made.or_else(|_| run(Path::new(&python), &["-m", "venv", "--clear", &path]));
+    }
+    made?;
+    // The command is the last thing that is installed: a half installed one is not found.
     let installed = run(&venv.join("bin/pip"), &["install", "--quiet", AWSCLI]);
     if let Err(error) = installed {
         let _ = std::fs::remove_dir_all(&venv);
