@@ -203,6 +203,11 @@ async fn attempts<Q: Queue, H: Handler>(shared: &Shared<Q, H>, delivery: &Delive
             () = delivery.lease.lost() => return Settlement::Forget,
             () = shared.shutdown.stop.cancelled() => return Settlement::Return { started: true },
         }
+        if is_done(shared, message) {
+            // SQS delivered it twice, and the other delivery was done while this one waited.
+            DuplicateDeleted { message }.record(&shared.parts.events);
+            return Settlement::Delete;
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use embedded_sqs::faults::FaultKind::{Duplicate, Reorder};
 use embedded_sqs::faults::Rule;
 
-use crate::case::Act::{Done, Panic, RetryAfter};
+use crate::case::Act::{Done, Down, Panic, RetryAfter};
 use crate::case::Case;
 use crate::case::Operation::{Crash, Outage, Redrive, Send, Start, Wait};
 use crate::run::run;
@@ -68,6 +68,33 @@ fn a_beat_under_way_near_the_end_of_its_lease_does_not_stop_the_worker() {
             Wait(8_860),
             Wait(7),
             send(0, 0, 0, Panic),
+        ],
+    });
+}
+
+/// Of two deliveries of one message, one waited for a dependency while the other was done, and then did it again.
+#[test]
+fn a_message_that_waits_in_place_is_not_done_again() {
+    holds(&Case {
+        seed: 3047,
+        fifo: false,
+        visibility: 31,
+        max_receives: 3,
+        concurrency: 2,
+        wait: 1,
+        remember: 1000,
+        deadline: 7,
+        budget: 6,
+        faults: vec![Rule::everywhere(Duplicate, 0.5)],
+        operations: vec![
+            Start(0),
+            Send {
+                group: 1,
+                attributes: 0,
+                delay: 0,
+                script: vec![Down],
+            },
+            Wait(1_121),
         ],
     });
 }
