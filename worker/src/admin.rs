@@ -1,24 +1,28 @@
-//! The endpoint for probes, scrapes and people: `/livez`, `/readyz`, `/metrics`, `/status`. Loopback by default.
+//! The endpoint for probes, scrapes and people: `/livez`, `/readyz`, `/metrics`, `/evidence`, `/status`. Loopback by default.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::consumer::health::Health;
+use crate::consumer::reflexes::Reflexes;
+use crate::evidence::Evidence;
 use crate::release::Identity;
 
 /// What the endpoint tells of.
@@ -28,6 +32,8 @@ pub struct Admin {
     pub identity: Arc<Identity>,
     /// The consumers, by the name of their queue.
     pub consumers: Vec<(String, Arc<Health>)>,
+    /// What the judge of releases gets, of the main queue's consumer.
+    pub evidence: Option<(Arc<Evidence>, Arc<Reflexes>)>,
     /// The metrics.
     pub prometheus: PrometheusHandle,
 }
@@ -39,6 +45,7 @@ impl Admin {
             .route("/livez", get(livez))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
+            .route("/evidence", get(evidence))
             .route("/status", get(status))
             .with_state(self);
         let served = axum::serve(listener, router)
@@ -76,6 +83,28 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
         [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
         admin.prometheus.render(),
     )
+}
+
+#[derive(Debug, Deserialize)]
+struct Since {
+    /// Whole seconds since the epoch.
+    since: Option<u64>,
+}
+
+async fn evidence(State(admin): State<Admin>, since: Result<Query<Since>, QueryRejection>) -> Response {
+    let since = match since {
+        Ok(Query(Since { since })) => since.unwrap_or(0),
+        Err(error) => {
+            let text = format!("since: {error}; expected whole seconds since the epoch\n");
+            return (StatusCode::BAD_REQUEST, text).into_response();
+        }
+    };
+    let Some((evidence, reflexes)) = admin.evidence else {
+        return (StatusCode::NOT_FOUND, "this worker gathers no evidence\n").into_response();
+    };
+    let mut report = evidence.report(since, reflexes.state());
+    report.totals.handed_over = reflexes.handed_over();
+    axum::Json(report).into_response()
 }
 
 async fn status(State(admin): State<Admin>) -> impl IntoResponse {
@@ -166,6 +195,7 @@ mod tests {
         let admin = Admin {
             identity: Arc::new(identity),
             consumers: Vec::new(),
+            evidence: None,
             prometheus: PrometheusBuilder::new().build_recorder().handle(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -29,7 +29,7 @@ pub enum Ending {
     Timeout,
     /// The handler panicked.
     Panic,
-    /// The lease was lost, or the worker stopped before the handler ended. Says nothing about the release.
+    /// The lease was lost, or the worker stopped or its rate breaker opened before the handler ended.
     Lost,
 }
 
@@ -67,7 +67,7 @@ impl Ending {
             Self::Unavailable => *reason == Reason::DEPENDENCY,
             Self::Timeout => *reason == Reason::DEADLINE,
             Self::Panic => *reason == Reason::PANIC,
-            Self::Lost => [Reason::LEASE, Reason::SHUTDOWN].contains(reason),
+            Self::Lost => [Reason::LEASE, Reason::SHUTDOWN, Reason::BREAKER].contains(reason),
             Self::Reject => ![
                 Reason::NONE,
                 Reason::TRANSIENT,
@@ -76,6 +76,7 @@ impl Ending {
                 Reason::PANIC,
                 Reason::LEASE,
                 Reason::SHUTDOWN,
+                Reason::BREAKER,
             ]
             .contains(reason),
         };
@@ -120,6 +121,7 @@ pub(crate) async fn run<H: Handler>(
     context: Context,
     lease: &Lease,
     cut: &CancellationToken,
+    breaker: Option<&CancellationToken>,
 ) -> (Ended, Remains) {
     let started = Instant::now();
     let (deadline, cancellation) = (context.deadline, context.cancellation.clone());
@@ -133,6 +135,7 @@ pub(crate) async fn run<H: Handler>(
         result = &mut task => return (finished(result, started.elapsed()), Remains(None)),
         () = lease.lost() => (Ending::Lost, Reason::LEASE, "the lease on the message was lost"),
         () = cut.cancelled() => (Ending::Lost, Reason::SHUTDOWN, "the worker stops"),
+        () = opened(breaker) => (Ending::Lost, Reason::BREAKER, "the release fails too much; its breaker opened"),
         () = sleep_until(deadline) => (Ending::Timeout, Reason::DEADLINE, "the attempt outlived its deadline"),
     };
     cancellation.cancel();
@@ -148,6 +151,14 @@ pub(crate) async fn run<H: Handler>(
         },
         Remains(Some(task)),
     )
+}
+
+/// Waits until the breaker opens, if there is one.
+pub(crate) async fn opened(breaker: Option<&CancellationToken>) {
+    match breaker {
+        Some(breaker) => breaker.cancelled().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn finished(result: Result<Outcome, JoinError>, elapsed: Duration) -> Ended {

@@ -13,19 +13,29 @@ use self::source::{Problem, Source};
 use crate::handlers::orders::Faults;
 use crate::release::{Identity, Release, Track};
 use crate::retry::Backoff;
-use crate::{consumer, settle};
+use crate::{consumer, control, settle};
 
 /// Everything the worker can be told.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// `WORKER__RELEASE`, `WORKER__TRACK`
     pub identity: Identity,
+    /// `WORKER__SERVICE`; not known without.
+    pub service: Option<String>,
     /// `WORKER__QUEUE__…`
     pub queue: QueueSettings,
     /// `WORKER__DLQ__URL`; from the redrive policy when not set.
     pub dead_letter_url: Option<String>,
     /// `WORKER__HANDOVER__…`; none without a URL.
     pub handover: Option<Handover>,
+    /// `WORKER__CONTROL__…`
+    pub control: ControlSettings,
+    /// `WORKER__BREAKER__MAX_FAILURE_RATE`; none without.
+    pub max_failure_rate: Option<f64>,
+    /// `WORKER__EVIDENCE__SLOW_AFTER`
+    pub slow_after: Duration,
+    /// `WORKER__CLOUDWATCH__…`
+    pub cloudwatch: CloudWatchSettings,
     /// `WORKER__HANDLER__…`
     pub handler: HandlerSettings,
     /// How the main queue is consumed. The visibility timeout in it holds when [`QueueSettings::visibility`] is set.
@@ -69,6 +79,35 @@ pub struct Handover {
     pub url: String,
     /// `WORKER__HANDOVER__SLOTS`: slots of their own for it, beside those of the main queue.
     pub slots: usize,
+}
+
+/// Where the control document is, and how often it is read.
+#[derive(Clone, Debug)]
+pub struct ControlSettings {
+    /// `WORKER__CONTROL__SOURCE`
+    pub source: Option<control::source::Locator>,
+    /// `WORKER__CONTROL__INTERVAL`; by track without.
+    pub interval: Option<Duration>,
+}
+
+/// Whether and how evidence goes to CloudWatch.
+#[derive(Clone, Copy, Debug)]
+pub struct CloudWatchSettings {
+    /// `WORKER__CLOUDWATCH__SINK`
+    pub sink: CloudWatchSink,
+    /// `WORKER__CLOUDWATCH__INTERVAL`; by track without.
+    pub interval: Option<Duration>,
+}
+
+/// The way to CloudWatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloudWatchSink {
+    /// None.
+    Off,
+    /// `PutMetricData`.
+    Api,
+    /// Lines in the embedded metric format on standard output, for the log driver to deliver.
+    Emf,
 }
 
 /// Which handler, and how long it may take.
@@ -138,12 +177,17 @@ impl Settings {
         let track = reader
             .choice("track")
             .and_then(|track| track.parse::<Track>().ok());
+        let service = service(reader);
         let locator = locator(reader);
         let dead_letter_url = reader.url("dlq.url");
         let handover_url = reader.url("handover.url");
         let handover_slots = reader.count("handover.slots");
         let wait = reader.duration("queue.wait");
         let visibility = reader.optional_duration("queue.visibility_timeout");
+        let control = control_settings(reader);
+        let max_failure_rate = reader.optional_ratio("breaker.max_failure_rate");
+        let slow_after = reader.duration("evidence.slow_after");
+        let cloudwatch = cloudwatch(reader);
         let kind = reader.choice("handler.kind");
         let deadline = reader.duration("handler.deadline");
         let request_timeout = reader.duration("sqs.timeout");
@@ -172,6 +216,7 @@ impl Settings {
                 release: release?,
                 track: track?,
             },
+            service: service?,
             queue: QueueSettings {
                 locator: locator?,
                 visibility: visibility?,
@@ -181,6 +226,10 @@ impl Settings {
                 (Some(url), slots) => Some(Handover { url, slots }),
                 (None, _) => None,
             },
+            control: control?,
+            max_failure_rate: max_failure_rate?,
+            slow_after: slow_after?,
+            cloudwatch: cloudwatch?,
             handler: HandlerSettings {
                 kind: kind?.to_owned(),
             },
@@ -193,6 +242,46 @@ impl Settings {
             orders: orders?,
         })
     }
+}
+
+fn service(reader: &mut source::Reader<'_>) -> Option<Option<String>> {
+    let Some(name) = reader.optional("service") else {
+        return Some(None);
+    };
+    let fits = |name: &str| {
+        let printable = name.chars().all(|c| c.is_ascii_graphic());
+        if (1..=128).contains(&name.len()) && printable {
+            Ok(name.to_owned())
+        } else {
+            Err(())
+        }
+    };
+    reader.parse("service", &name, fits).map(Some)
+}
+
+fn control_settings(reader: &mut source::Reader<'_>) -> Option<ControlSettings> {
+    let source = match reader.optional("control.source") {
+        None => Some(None),
+        Some(text) => reader.parse("control.source", &text, str::parse).map(Some),
+    };
+    let interval = reader.optional_duration("control.interval");
+    Some(ControlSettings {
+        source: source?,
+        interval: interval?,
+    })
+}
+
+fn cloudwatch(reader: &mut source::Reader<'_>) -> Option<CloudWatchSettings> {
+    let sink = reader.choice("cloudwatch.sink").map(|sink| match sink {
+        "api" => CloudWatchSink::Api,
+        "emf" => CloudWatchSink::Emf,
+        _ => CloudWatchSink::Off,
+    });
+    let interval = reader.optional_duration("cloudwatch.interval");
+    Some(CloudWatchSettings {
+        sink: sink?,
+        interval: interval?,
+    })
 }
 
 fn locator(reader: &mut source::Reader<'_>) -> Option<Locator> {

@@ -8,6 +8,7 @@ mod delivery;
 mod polls;
 
 pub mod health;
+pub mod reflexes;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::health::Health;
+use self::reflexes::{Reflexes, Steering};
 use crate::clock::Clock;
 use crate::events::Events;
 use crate::failure::Target;
@@ -112,25 +114,44 @@ struct Shared<Q, H> {
     done: Mutex<DoneIds>,
     rng: Mutex<fastrand::Rng>,
     health: Arc<Health>,
+    steering: Steering<Q>,
+    reflexes: Arc<Reflexes>,
 }
 
 impl<Q: Queue, H: Handler> Consumer<Q, H> {
     /// A consumer that will run until `shutdown`.
     #[must_use]
     pub fn new(parts: Parts<Q, H>, options: Options, shutdown: Shutdown) -> Self {
+        Self::steered(parts, options, shutdown, Steering::default())
+    }
+
+    /// A consumer that will run until `shutdown`, steered from outside.
+    #[must_use]
+    pub fn steered(parts: Parts<Q, H>, options: Options, shutdown: Shutdown, steering: Steering<Q>) -> Self {
         let events = &parts.events;
         #[expect(
             clippy::cast_precision_loss,
             reason = "a gauge is a float; 2^52 slots are none"
         )]
         events.metrics.slots.set(options.concurrency as f64);
+        let health = Arc::new(Health::new(options.concurrency));
+        let reflexes = Reflexes::new(
+            &steering,
+            parts.identity.track,
+            options.concurrency,
+            options.rng(3),
+            Arc::clone(events),
+            Arc::clone(&health),
+        );
         let shared = Shared {
-            slots: Arc::new(Semaphore::new(options.concurrency)),
+            slots: reflexes.slots(options.concurrency),
             holds: Arc::new(Semaphore::new(options.holds())),
             leases: Leases::new(options.visibility, Arc::clone(events), options.rng(1)),
             done: Mutex::new(DoneIds::new(options.remember)),
             rng: Mutex::new(options.rng(2)),
-            health: Arc::new(Health::new(options.concurrency)),
+            health,
+            steering,
+            reflexes,
             parts,
             options,
             shutdown,
@@ -146,6 +167,12 @@ impl<Q: Queue, H: Handler> Consumer<Q, H> {
         Arc::clone(&self.shared.health)
     }
 
+    /// Gate and breakers; stay valid while it runs.
+    #[must_use]
+    pub fn reflexes(&self) -> Arc<Reflexes> {
+        Arc::clone(&self.shared.reflexes)
+    }
+
     /// Drains the queue until `shutdown.stop`, then until nothing is in hand.
     ///
     /// After `stop` it waits for the receives under way (they are never aborted), hands back what they bring, waits
@@ -157,6 +184,7 @@ impl<Q: Queue, H: Handler> Consumer<Q, H> {
         let (settle, mut settling) = Settle::start(
             &shared.parts.queue,
             &shared.parts.dead_letter_queue,
+            shared.steering.handover.as_ref().map(|handover| &handover.queue),
             shared.options.settle,
             &shared.parts.events,
         );

@@ -3,6 +3,7 @@
 //! Success is logged at `debug`. Failures are limited to so many lines a second and kind; the next line that is
 //! written says how many were left out.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
 use crate::attempt::{Ended, Ending};
+use crate::breaker;
 use crate::failure::{BrokenStory, StoryFate, TooLarge};
 use crate::handler::Reason;
 use crate::lease::LossCause;
@@ -22,6 +24,7 @@ use crate::queue::{ErrorKind, QueueError};
 pub struct Events {
     /// The consumer's series.
     pub metrics: Arc<Metrics>,
+    handed_over: AtomicU64,
     queue: String,
     attempts: LineLimit,
     leases: LineLimit,
@@ -37,6 +40,7 @@ impl Events {
         let limit = || LineLimit::new(lines_per_second);
         Self {
             metrics,
+            handed_over: AtomicU64::new(0),
             queue: queue.to_owned(),
             attempts: limit(),
             leases: limit(),
@@ -44,6 +48,12 @@ impl Events {
             polls: limit(),
             stories: limit(),
         }
+    }
+
+    /// Messages that have reached the handover queue.
+    #[must_use]
+    pub fn handed_over(&self) -> u64 {
+        self.handed_over.load(Relaxed)
     }
 
     /// Says how many lines were left out and not accounted for by a later line. To be called at the end.
@@ -238,6 +248,57 @@ impl CopyImpossible<'_> {
             left_out,
             "message cannot be copied to the dead-letter queue; it is left to the queue's redrive policy"
         );
+    }
+}
+
+/// A message reached the handover queue.
+pub(crate) struct HandedOver<'a> {
+    pub(crate) message_id: &'a str,
+    pub(crate) reason: Reason,
+    pub(crate) story: StoryFate,
+}
+
+impl HandedOver<'_> {
+    pub(crate) fn record(self, events: &Events) {
+        events.metrics.handovers.increment(1);
+        events.handed_over.fetch_add(1, Relaxed);
+        let Some(left_out) = events.settle.admit() else {
+            return;
+        };
+        let (queue, message_id, story) = (&events.queue, self.message_id, self.story.as_str());
+        let reason = events.metrics.known(self.reason).as_str();
+        warn!(%queue, message_id, reason, story, left_out, "message handed over to the stable release");
+    }
+}
+
+/// A breaker opened.
+pub(crate) struct BreakerOpened {
+    pub(crate) kind: breaker::Kind,
+}
+
+impl BreakerOpened {
+    pub(crate) fn record(self, events: &Events) {
+        events.metrics.breaker_opened(self.kind);
+        let queue = &events.queue;
+        match self.kind {
+            breaker::Kind::Rate => {
+                error!(%queue, kind = "rate", "the release fails more than it may: nothing is received but a probe a second");
+            }
+            breaker::Kind::Dependency => {
+                warn!(%queue, kind = "dependency", "a dependency is down: nothing is received, what is in hand waits");
+            }
+        }
+    }
+}
+
+/// A breaker closed.
+pub(crate) struct BreakerClosed {
+    pub(crate) kind: breaker::Kind,
+}
+
+impl BreakerClosed {
+    pub(crate) fn record(self, events: &Events) {
+        info!(queue = %events.queue, kind = self.kind.as_str(), "the breaker closed: work goes on");
     }
 }
 

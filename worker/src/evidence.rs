@@ -4,7 +4,9 @@
 //! were selected by earlier failures, and cannot be compared between releases.
 
 pub mod counts;
+pub mod recorder;
 pub mod report;
 
 pub use self::counts::{Durations, Failed, Quality, Receives};
+pub use self::recorder::{Evidence, Judged, Receive};
 pub use self::report::{Breaker, ControlState, Report, State, Totals, Window};

@@ -51,6 +51,9 @@ pub struct Story {
     /// How often it was sent back from a dead-letter queue. Whoever sends it back counts; workers keep the count.
     #[serde(default)]
     pub redrives: u32,
+    /// The canary's release that moved it to the handover queue, which happens once to a message at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed_over_by: Option<Release>,
 }
 
 /// One attempt in a [`Story`].
@@ -275,6 +278,7 @@ mod tests {
             source_queue: "orders".to_owned(),
             original_message_id: "a-b-c".to_owned(),
             redrives: 2,
+            handed_over_by: None,
         }
     }
 

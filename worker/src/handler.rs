@@ -1,7 +1,7 @@
 //! The seam to the application: one async method from a message to an [`Outcome`].
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -111,6 +111,8 @@ impl Reason {
     pub const LEASE: Self = Self("lease");
     /// The worker was told to stop before the attempt ended.
     pub const SHUTDOWN: Self = Self("shutdown");
+    /// The rate breaker opened before the attempt ended, or before it began.
+    pub const BREAKER: Self = Self("breaker");
     /// The body cannot be decoded.
     pub const UNDECODABLE: Self = Self("undecodable");
     /// The body can be decoded and makes no sense.
@@ -121,7 +123,7 @@ impl Reason {
     pub const OTHER: Self = Self("other");
 
     /// The reasons the worker itself knows.
-    pub const BUILT_IN: [Self; 11] = [
+    pub const BUILT_IN: [Self; 12] = [
         Self::NONE,
         Self::TRANSIENT,
         Self::DEPENDENCY,
@@ -129,6 +131,7 @@ impl Reason {
         Self::PANIC,
         Self::LEASE,
         Self::SHUTDOWN,
+        Self::BREAKER,
         Self::UNDECODABLE,
         Self::INVALID,
         Self::REJECTED,
@@ -173,7 +176,11 @@ pub struct Context {
     pub(crate) attempt: u32,
     pub(crate) deadline: Instant,
     pub(crate) cancellation: CancellationToken,
+    pub(crate) signals: Signals,
 }
+
+/// What a handler answered about its own work; shared by the clones of a [`Context`].
+pub(crate) type Signals = Arc<Mutex<Vec<(&'static str, bool)>>>;
 
 impl Context {
     /// The attempt's number: the message's receive count, plus what was tried in place. 1 is the first.
@@ -204,6 +211,20 @@ impl Context {
     #[must_use]
     pub fn original_message_id(&self) -> &str {
         &self.original_message_id
+    }
+
+    /// Answers a yes/no question about this message's work, for the comparison of releases: was the result empty, did the model
+    /// decline, was a fallback used. `bad` is the answer that should not become more frequent.
+    ///
+    /// `name` is in `snake_case`; a later answer under the same name replaces the earlier. Names are few and fixed: a process
+    /// counts the first 16 it meets ([`crate::evidence::recorder::MAX_SIGNALS`]).
+    pub fn signal(&self, name: &'static str, bad: bool) {
+        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        match signals.iter().position(|(known, _)| *known == name) {
+            Some(index) => signals[index].1 = bad,
+            None if signals.len() < crate::evidence::recorder::MAX_SIGNALS => signals.push((name, bad)),
+            None => {}
+        }
     }
 
     /// Waits until the attempt is cancelled: its deadline passed, its lease is lost, or the worker stops.

@@ -5,12 +5,15 @@
 
 pub mod admin;
 pub mod attempt;
+pub mod breaker;
 pub mod clock;
 pub mod config;
 pub mod consumer;
+pub mod control;
 pub mod events;
 pub mod evidence;
 pub mod failure;
+pub mod gate;
 pub mod handler;
 pub mod handlers;
 pub mod lease;

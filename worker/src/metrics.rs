@@ -3,9 +3,16 @@
 //! All series are registered when a consumer is built, so that a rate over a counter is right from its first
 //! increment, and a missing series means a missing worker. Labels `release`, `track` and `queue` are on each.
 
+pub mod cloudwatch;
+
+use std::sync::{Arc, Mutex, PoisonError};
+
 use metrics::{Counter, Gauge, Histogram, Label, Recorder, SharedString, Unit};
 
 use crate::attempt::Ending;
+use crate::breaker;
+use crate::control::reader::ReadResult;
+use crate::evidence::Breaker;
 use crate::failure::StoryFate;
 use crate::handler::Reason;
 use crate::lease::LossCause;
@@ -85,6 +92,22 @@ catalogue! {
         "Entries of deletions, visibility changes and sends that were given up; the message comes back by its visibility timeout.";
     STORIES_BROKEN = Counter "worker_stories_broken_total" []
         "Received messages whose attribute `worker.failure` could not be read.";
+    HANDOVERS = Counter "worker_handover_total" ["failed_release"]
+        "Messages that this canary moved to the handover queue; without another attempt where its rate breaker was open.";
+    HANDOVER_RESULTS = Counter "worker_handover_results_total" ["failed_release", "result"]
+        "Handed-over messages that a stable worker finished. `recovered`: done, so it was probably the release; `confirmed`: dead-lettered, so it was the message.";
+    BREAKER_STATE = Gauge "worker_breaker_state" ["kind"]
+        "0 closed, 1 half open (a probe is under way), 2 open.";
+    BREAKER_OPENED = Counter "worker_breaker_opened_total" ["kind"]
+        "How often the breaker opened after it was closed.";
+    GATE_RATE = Gauge "worker_gate_rate" []
+        "Messages that may be received a second; +Inf without a limit.";
+    PAUSED = Gauge "worker_paused" []
+        "1 while the control document, or the want of one, stops the polls.";
+    CONTROL_EPOCH = Gauge "worker_control_epoch" []
+        "The epoch of the control document in force; 0 without one.";
+    CONTROL_READS = Counter "worker_control_reads_total" ["result"]
+        "Reads of the control document.";
     STUCK = Gauge "worker_stuck_attempts" []
         "Attempts past their deadline whose work does not end, each holding a slot.";
     BUILD_INFO = Gauge "worker_build_info" ["version", "revision"]
@@ -177,6 +200,18 @@ pub struct Metrics {
     pub stories_broken: Counter,
     /// See [`STUCK`].
     pub stuck: Gauge,
+    /// See [`HANDOVERS`].
+    pub handovers: Counter,
+    results: Results,
+    breaker_state: [Gauge; 2],
+    breaker_opened: [Counter; 2],
+    /// See [`GATE_RATE`].
+    pub gate_rate: Gauge,
+    /// See [`PAUSED`].
+    pub paused: Gauge,
+    /// See [`CONTROL_EPOCH`].
+    pub control_epoch: Gauge,
+    control_reads: Vec<(ReadResult, Counter)>,
 }
 
 impl Metrics {
@@ -228,6 +263,23 @@ impl Metrics {
             returned: series.counter(RETURNED, &[]),
             stories_broken: series.counter(STORIES_BROKEN, &[]),
             stuck: series.gauge(STUCK),
+            handovers: series.counter_of(HANDOVERS, vec![failed_release(identity.release.as_str())]),
+            results: Results::new(&series),
+            breaker_state: breaker::Kind::ALL
+                .map(|kind| series.gauge_with(BREAKER_STATE, &[("kind", kind.as_str())])),
+            breaker_opened: breaker::Kind::ALL
+                .map(|kind| series.counter(BREAKER_OPENED, &[("kind", kind.as_str())])),
+            gate_rate: series.gauge(GATE_RATE),
+            paused: series.gauge(PAUSED),
+            control_epoch: series.gauge(CONTROL_EPOCH),
+            control_reads: ReadResult::ALL
+                .map(|result| {
+                    (
+                        result,
+                        series.counter(CONTROL_READS, &[("result", result.as_str())]),
+                    )
+                })
+                .to_vec(),
         }
     }
 
@@ -293,12 +345,136 @@ impl Metrics {
         }
     }
 
+    /// Sets how a breaker stands.
+    pub fn breaker(&self, kind: breaker::Kind, state: Breaker) {
+        self.breaker_state[kind as usize].set(state.gauge());
+    }
+
+    /// Counts that a breaker opened.
+    pub fn breaker_opened(&self, kind: breaker::Kind) {
+        self.breaker_opened[kind as usize].increment(1);
+    }
+
+    /// Counts a read of the control document.
+    pub fn control_read(&self, result: ReadResult) {
+        if let Some(counter) = found(&self.control_reads, &result) {
+            counter.increment(1);
+        }
+    }
+
+    /// Counts a handed-over message that was finished here, by the release that failed it.
+    pub fn handover_result(&self, failed: Option<&str>, result: HandoverResult) {
+        self.results.count(failed, result);
+    }
+
+    /// Lets releases have series of their own in [`HANDOVER_RESULTS`] as they are met: without, all are [`UNKNOWN_RELEASE`].
+    #[must_use]
+    pub fn with_results_by_release(mut self, recorder: Arc<dyn Recorder + Send + Sync>) -> Self {
+        self.results.recorder = Some(SharedRecorder(recorder));
+        self
+    }
+
     /// Counts an entry given up.
     pub fn settle_failed(&self, action: Action) {
         if let Some(counter) = found(&self.settle_failed, &action) {
             counter.increment(1);
         }
     }
+}
+
+/// What became of a handed-over message: the label `result` of [`HANDOVER_RESULTS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandoverResult {
+    /// A stable worker did it.
+    Recovered,
+    /// A stable worker failed it for good as well.
+    Confirmed,
+}
+
+impl HandoverResult {
+    /// Every result.
+    pub const ALL: [Self; 2] = [Self::Recovered, Self::Confirmed];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Recovered => "recovered",
+            Self::Confirmed => "confirmed",
+        }
+    }
+}
+
+/// The label `failed_release` of a message whose story found no room.
+pub const UNKNOWN_RELEASE: &str = "unknown";
+
+/// The label `failed_release` of all releases but the first [`MAX_FAILED_RELEASES`].
+pub const OTHER_RELEASE: &str = "other";
+
+/// So many releases get series of their own: the names come with messages, and a label may not grow without a bound.
+pub const MAX_FAILED_RELEASES: usize = 16;
+
+fn failed_release(release: &str) -> Label {
+    Label::new("failed_release", release.to_owned())
+}
+
+/// The series of [`HANDOVER_RESULTS`]; those of releases are registered as the releases are met.
+#[derive(Debug)]
+struct Results {
+    base: Vec<Label>,
+    unknown: [Counter; 2],
+    known: Mutex<Vec<(String, [Counter; 2])>>,
+    recorder: Option<SharedRecorder>,
+}
+
+struct SharedRecorder(Arc<dyn Recorder + Send + Sync>);
+
+impl std::fmt::Debug for SharedRecorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedRecorder")
+    }
+}
+
+impl Results {
+    fn new(series: &Series<'_>) -> Self {
+        Self {
+            base: series.base.clone(),
+            unknown: series.results(UNKNOWN_RELEASE),
+            known: Mutex::default(),
+            recorder: None,
+        }
+    }
+
+    fn count(&self, failed: Option<&str>, result: HandoverResult) {
+        let (Some(failed), Some(SharedRecorder(recorder))) = (failed, &self.recorder) else {
+            self.unknown[result as usize].increment(1);
+            return;
+        };
+        let series = Series {
+            recorder: &**recorder,
+            base: self.base.clone(),
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = known.len() < MAX_FAILED_RELEASES;
+        let name = if room || known.iter().any(|(name, _)| name == failed) {
+            failed
+        } else {
+            OTHER_RELEASE
+        };
+        if found_by_name(&known, name).is_none() {
+            known.push((name.to_owned(), series.results(name)));
+        }
+        if let Some(counters) = found_by_name(&known, name) {
+            counters[result as usize].increment(1);
+        }
+    }
+}
+
+fn found_by_name<'a>(known: &'a [(String, [Counter; 2])], name: &str) -> Option<&'a [Counter; 2]> {
+    known
+        .iter()
+        .find(|(candidate, _)| candidate == name)
+        .map(|(_, counters)| counters)
 }
 
 fn found<'a, K: PartialEq, V>(pairs: &'a [(K, V)], key: &K) -> Option<&'a V> {
@@ -386,6 +562,22 @@ impl Series<'_> {
             .iter()
             .map(|(key, value)| Label::from_static_parts(key, value));
         metrics::Key::from_parts(name, self.base.iter().cloned().chain(labels).collect::<Vec<_>>())
+    }
+
+    fn results(&self, release: &str) -> [Counter; 2] {
+        HandoverResult::ALL.map(|result| {
+            let result = Label::from_static_parts("result", result.as_str());
+            self.counter_of(HANDOVER_RESULTS, vec![failed_release(release), result])
+        })
+    }
+
+    /// A counter whose labels are not known to the compiler.
+    fn counter_of(&self, name: &'static str, labels: Vec<Label>) -> Counter {
+        let labels: Vec<_> = self.base.iter().cloned().chain(labels).collect();
+        let key = metrics::Key::from_parts(name, labels);
+        let counter = self.recorder.register_counter(&key, &Self::METADATA);
+        counter.increment(0); // an exporter may show a series only once it was touched
+        counter
     }
 
     fn counter(&self, name: &'static str, labels: &[(&'static str, &'static str)]) -> Counter {

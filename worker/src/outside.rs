@@ -65,6 +65,7 @@ fn handled(body: String) -> Outcome {
         attempt: 1,
         deadline: Instant::now() + Duration::from_secs(30),
         cancellation: CancellationToken::new(),
+        signals: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -89,6 +90,7 @@ fn story(text: &str) -> Story {
         source_queue: "orders".to_owned(),
         original_message_id: "id".to_owned(),
         redrives: 0,
+        handed_over_by: None,
     }
 }
 

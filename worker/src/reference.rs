@@ -7,12 +7,17 @@ use std::fmt::Write;
 use std::path::Path;
 
 use crate::attempt::Ending;
+use crate::breaker;
 use crate::config::fields::{FIELDS, Field, Kind};
+use crate::control::reader::ReadResult;
 use crate::failure::StoryFate;
 use crate::handler::Reason;
 use crate::lease::LossCause;
 use crate::message::Delivery;
-use crate::metrics::{self, Action, BUCKETS, CATALOGUE, RequestResult};
+use crate::metrics::{
+    self, Action, BUCKETS, CATALOGUE, HandoverResult, MAX_FAILED_RELEASES, OTHER_RELEASE, RequestResult,
+    UNKNOWN_RELEASE,
+};
 use crate::release::Track;
 
 const BEGIN: &str = "<!-- made of the code: do not edit from here -->\n";
@@ -190,7 +195,22 @@ fn values(label: &str) -> String {
         "delivery" => Delivery::ALL.map(Delivery::as_str).into(),
         "story" => StoryFate::ALL.map(StoryFate::as_str).into(),
         "action" => Action::ALL.map(Action::as_str).into(),
-        "result" => RequestResult::all().map(RequestResult::as_str).collect(),
+        "result" => {
+            let requests: Vec<_> = RequestResult::all().map(RequestResult::as_str).collect();
+            return format!(
+                "of requests {}; of reads {}; of handovers {}",
+                code(&requests, ", "),
+                code(&ReadResult::ALL.map(ReadResult::as_str), ", "),
+                code(&HandoverResult::ALL.map(HandoverResult::as_str), ", "),
+            );
+        }
+        "failed_release" => {
+            return format!(
+                "the canary's release that failed the message, the first {MAX_FAILED_RELEASES} met; then `{OTHER_RELEASE}`; \
+                 `{UNKNOWN_RELEASE}` where its story found no room"
+            );
+        }
+        "kind" => breaker::Kind::ALL.map(breaker::Kind::as_str).into(),
         "cause" => LossCause::ALL.map(LossCause::as_str).into(),
         unknown => panic!("the label {unknown} has no values here"),
     };

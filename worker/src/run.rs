@@ -1,5 +1,8 @@
 //! Puts the parts together and runs them to their end.
 
+mod publisher;
+mod steering;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +14,11 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::Admin;
 use crate::clock::Clock;
 use crate::config::Settings;
+use crate::consumer::reflexes::{HandoverQueue, Steering};
 use crate::consumer::{Consumer, Options, Parts, Shutdown};
+use crate::control::Directives;
 use crate::events::Events;
+use crate::evidence::Evidence;
 use crate::failure::Target;
 use crate::handler::Handler;
 use crate::metrics::{self, Metrics};
@@ -79,10 +85,30 @@ pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunEr
         _ = signals.next() => return Ok(()), // nothing is in hand yet
     };
     let shutdown = Shutdown::default();
-    let assembly = Assembly::new(&settings, handler, &shutdown);
-    let (consumers, admin) = assembly.consumers(&settings, &queues);
+    let config = crate::sqs::environment().await;
+    let (mut reader, directives) = steering::reader(&settings.control, settings.identity.track, &config);
+    let assembly = Assembly::new(&settings, handler, &shutdown, directives);
+    let (consumers, admin, main_metrics) = assembly.consumers(&settings, &queues);
+    if let Some(reader) = &mut reader {
+        // Before the first receive: a canary must know how much it may take, and a paused one that it may take nothing.
+        main_metrics.control_read(reader.read().await);
+    }
     let stop_admin = CancellationToken::new();
     let upkeep = tokio::spawn(upkeep(admin.prometheus.clone()));
+    let reading = reader.map(|reader| {
+        tokio::spawn(reader.run(stop_admin.clone(), move |result| {
+            main_metrics.control_read(result)
+        }))
+    });
+    let stop_publisher = CancellationToken::new();
+    let publishing = publisher::start(
+        &settings,
+        &queues,
+        &admin,
+        &assembly.directives,
+        &config,
+        &stop_publisher,
+    );
     let healths = admin.consumers.clone();
     let serving = tokio::spawn(admin.serve(listener, stop_admin.clone()));
 
@@ -94,7 +120,15 @@ pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunEr
     let drained = supervise(work, &mut signals, &shutdown, settings.shutdown).await;
 
     upkeep.abort();
+    stop_publisher.cancel();
+    if let Some(publishing) = publishing {
+        // It ends within 2 s by itself.
+        let _ = publishing.await;
+    }
     stop_admin.cancel();
+    if let Some(reading) = reading {
+        reading.abort();
+    }
     // A scrape under way may end; a client that never reads may not hold up the exit.
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
     report(&healths, drained)
@@ -126,13 +160,14 @@ fn report(
 struct Assembly<H> {
     handler: Arc<H>,
     identity: Arc<Identity>,
-    recorder: metrics_exporter_prometheus::PrometheusRecorder,
+    recorder: Arc<metrics_exporter_prometheus::PrometheusRecorder>,
     shutdown: Shutdown,
     failures_per_second: u32,
+    directives: Directives,
 }
 
 impl<H: Handler> Assembly<H> {
-    fn new(settings: &Settings, handler: H, shutdown: &Shutdown) -> Self {
+    fn new(settings: &Settings, handler: H, shutdown: &Shutdown, directives: Directives) -> Self {
         let identity = Arc::new(settings.identity.clone());
         // The buckets are a constant that is not empty, which is all that could be wrong with them.
         let recorder = PrometheusBuilder::new()
@@ -143,9 +178,10 @@ impl<H: Handler> Assembly<H> {
         Self {
             handler: Arc::new(handler),
             identity,
-            recorder,
+            recorder: Arc::new(recorder),
             shutdown: shutdown.clone(),
             failures_per_second: settings.log.failures_per_second,
+            directives,
         }
     }
 
@@ -153,7 +189,7 @@ impl<H: Handler> Assembly<H> {
         &self,
         settings: &Settings,
         queues: &Queues,
-    ) -> (Vec<Consumer<Observed<SqsQueue>, H>>, Admin) {
+    ) -> (Vec<Consumer<Observed<SqsQueue>, H>>, Admin, Arc<Metrics>) {
         let target = queues.dead_letter_target();
         let visibility = |description: &Description| {
             settings
@@ -166,7 +202,31 @@ impl<H: Handler> Assembly<H> {
             ..settings.consumer.clone()
         };
         let dead_letter = &queues.dead_letter.0;
-        let mut consumers = vec![self.consumer(&queues.main, dead_letter, target, options)];
+        let evidence = Evidence::new(
+            Arc::clone(&self.identity),
+            settings.service.clone(),
+            Clock::System,
+            options.deadline,
+            settings.slow_after,
+        );
+        let main_metrics = Arc::new(self.metrics(queues.main.1.name()));
+        let steering = Steering {
+            directives: self.directives.clone(),
+            evidence: Some(Arc::clone(&evidence)),
+            max_failure_rate: settings.max_failure_rate,
+            handover: handover_queue(settings, queues, &main_metrics),
+            handed_over_from: None,
+        };
+        let main = self.consumer(
+            &queues.main,
+            dead_letter,
+            target,
+            options,
+            &main_metrics,
+            steering,
+        );
+        let reflexes = main.1.reflexes();
+        let mut consumers = vec![main];
         if let (Some(queue), Some(handover), Track::Stable) =
             (&queues.handover, &settings.handover, settings.identity.track)
         {
@@ -177,7 +237,16 @@ impl<H: Handler> Assembly<H> {
                 visibility,
                 ..settings.consumer.clone()
             };
-            consumers.push(self.consumer(queue, dead_letter, target, options));
+            let metrics =
+                self.metrics(queue.1.name()).with_results_by_release(Arc::<
+                    metrics_exporter_prometheus::PrometheusRecorder,
+                >::clone(&self.recorder));
+            let steering = Steering {
+                directives: self.directives.clone(),
+                handed_over_from: Some(queues.main.1.name().to_owned()),
+                ..Steering::default()
+            };
+            consumers.push(self.consumer(queue, dead_letter, target, options, &Arc::new(metrics), steering));
         }
         let healths = consumers
             .iter()
@@ -186,11 +255,13 @@ impl<H: Handler> Assembly<H> {
         let admin = Admin {
             identity: Arc::clone(&self.identity),
             consumers: healths,
+            evidence: Some((evidence, reflexes)),
             prometheus: self.recorder.handle(),
         };
         (
             consumers.into_iter().map(|(_, consumer)| consumer).collect(),
             admin,
+            main_metrics,
         )
     }
 
@@ -200,11 +271,11 @@ impl<H: Handler> Assembly<H> {
         dead_letter: &SqsQueue,
         dead_letter_target: Target,
         options: Options,
+        metrics: &Arc<Metrics>,
+        steering: Steering<Observed<SqsQueue>>,
     ) -> (String, Consumer<Observed<SqsQueue>, H>) {
         let name = description.name().to_owned();
-        let metrics = Metrics::register(&self.recorder, &self.identity, &name, self.handler.reasons());
-        let metrics = Arc::new(metrics);
-        let observed = |queue: &SqsQueue| Arc::new(Observed::new(queue.clone(), Arc::clone(&metrics)));
+        let observed = |queue: &SqsQueue| Arc::new(Observed::new(queue.clone(), Arc::clone(metrics)));
         let parts = Parts {
             queue: observed(queue),
             description: description.clone(),
@@ -212,11 +283,37 @@ impl<H: Handler> Assembly<H> {
             dead_letter_target,
             handler: Arc::clone(&self.handler),
             identity: Arc::clone(&self.identity),
-            events: Arc::new(Events::new(Arc::clone(&metrics), &name, self.failures_per_second)),
+            events: Arc::new(Events::new(Arc::clone(metrics), &name, self.failures_per_second)),
             clock: Clock::System,
         };
-        (name, Consumer::new(parts, options, self.shutdown.clone()))
+        (
+            name,
+            Consumer::steered(parts, options, self.shutdown.clone(), steering),
+        )
     }
+
+    fn metrics(&self, queue: &str) -> Metrics {
+        Metrics::register(&*self.recorder, &self.identity, queue, self.handler.reasons())
+    }
+}
+
+/// Where this process's failures go: on a canary that has a handover queue.
+fn handover_queue(
+    settings: &Settings,
+    queues: &Queues,
+    metrics: &Arc<Metrics>,
+) -> Option<HandoverQueue<Observed<SqsQueue>>> {
+    let (queue, description) = queues
+        .handover
+        .as_ref()
+        .filter(|_| settings.identity.track == Track::Canary)?;
+    Some(HandoverQueue {
+        queue: Arc::new(Observed::new(queue.clone(), Arc::clone(metrics))),
+        target: Target {
+            max_message_bytes: description.max_message_bytes,
+            fifo: description.fifo,
+        },
+    })
 }
 
 /// The exporter keeps every observation until it is asked to fold them.

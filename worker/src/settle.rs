@@ -16,7 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::task::JoinSet;
 
 use self::batch::{Batch, run};
-use crate::events::{DeadLettered, Events, SettleFailed};
+use crate::events::{DeadLettered, Events, HandedOver, SettleFailed};
 use crate::failure::StoryFate;
 use crate::handler::Reason;
 use crate::lease::Lease;
@@ -74,6 +74,13 @@ pub enum CopyKind {
         /// Whether the story goes along.
         story: StoryFate,
     },
+    /// A canary failed the message, and a stable worker is to have it.
+    Handover {
+        /// The reason of the failure.
+        reason: Reason,
+        /// Whether the story goes along.
+        story: StoryFate,
+    },
     /// The message goes back to its own queue with its receives unspent.
     Requeue,
 }
@@ -85,6 +92,7 @@ pub struct Settle {
     delays: UnboundedSender<Delay>,
     dead_letters: UnboundedSender<Copy>,
     requeues: UnboundedSender<Copy>,
+    handovers: Option<UnboundedSender<Copy>>,
 }
 
 #[derive(Debug)]
@@ -101,13 +109,14 @@ struct Copy {
 }
 
 impl Settle {
-    /// Starts the tasks that settle deliveries of `queue` and copies to `dead_letter_queue`.
+    /// Starts the tasks that settle deliveries of `queue` and copies to `dead_letter_queue` and `handover_queue`.
     ///
     /// They end when the last [`Settle`] is dropped and everything handed in is settled or given up.
     #[must_use]
     pub fn start<Q: Queue>(
         queue: &Arc<Q>,
         dead_letter_queue: &Arc<Q>,
+        handover_queue: Option<&Arc<Q>>,
         options: Options,
         events: &Arc<Events>,
     ) -> (Self, JoinSet<()>) {
@@ -138,12 +147,14 @@ impl Settle {
         };
         let dead_letters = copier(dead_letter_queue);
         let requeues = copier(queue);
+        let handovers = handover_queue.map(copier);
         (
             Self {
                 deletions,
                 delays,
                 dead_letters,
                 requeues,
+                handovers,
             },
             tasks,
         )
@@ -165,6 +176,8 @@ impl Settle {
         let sender = match kind {
             CopyKind::DeadLetter { .. } => &self.dead_letters,
             CopyKind::Requeue => &self.requeues,
+            // Without a handover queue nothing is handed over; if it were, it would not be lost.
+            CopyKind::Handover { .. } => self.handovers.as_ref().unwrap_or(&self.requeues),
         };
         let _ = sender.send(Copy {
             ticket,
@@ -272,14 +285,21 @@ impl<Q: Queue> Batch for Copier<Q> {
     }
 
     fn succeeded(&self, entry: Copy) {
-        if let CopyKind::DeadLetter { reason, story } = entry.kind {
-            let message_id = &entry.ticket.message_id;
-            DeadLettered {
+        let message_id = &entry.ticket.message_id;
+        match entry.kind {
+            CopyKind::DeadLetter { reason, story } => DeadLettered {
                 message_id,
                 reason,
                 story,
             }
-            .record(&self.events);
+            .record(&self.events),
+            CopyKind::Handover { reason, story } => HandedOver {
+                message_id,
+                reason,
+                story,
+            }
+            .record(&self.events),
+            CopyKind::Requeue => {}
         }
         let _ = self.deletions.send(entry.ticket);
     }

@@ -57,12 +57,7 @@ impl Sqs {
     ///
     /// `timeout` bounds every request but a receive, which may take its wait and 10 s.
     pub async fn from_environment(timeout: Duration) -> Self {
-        let config = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http_client())
-            .retry_config(RetryConfig::disabled())
-            .load()
-            .await;
-        Self::new(&config, timeout)
+        Self::new(&environment().await, timeout)
     }
 
     /// Clients with the region, credentials and endpoint of `config`.
@@ -129,6 +124,15 @@ impl Sqs {
         }
         Err(error::incomplete("an end to its pages"))
     }
+}
+
+/// Region, credentials and endpoint as the AWS SDKs find them, with an HTTP client.
+pub(crate) async fn environment() -> SdkConfig {
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http_client())
+        .retry_config(RetryConfig::disabled())
+        .load()
+        .await
 }
 
 fn http_client() -> aws_sdk_sqs::config::SharedHttpClient {

@@ -124,6 +124,12 @@ pub const FIELDS: &[Field] = &[
         "The part the process plays while a release is rolled out.",
     ),
     field(
+        "service",
+        Kind::Text("1 to 128 printable characters"),
+        None,
+        "The service this process belongs to, in evidence and as the dimension `Service` in CloudWatch. There the queue's name stands where it is not known.",
+    ),
+    field(
         "concurrency",
         count(1, 10_000),
         Some("100"),
@@ -163,13 +169,49 @@ pub const FIELDS: &[Field] = &[
         "handover.url",
         Kind::Url,
         None,
-        "The queue that takes what a canary failed. Stable workers drain it with slots of its own.",
+        "The queue that takes what a canary failed: a canary copies it there, stable workers drain it with slots of its own. Standard queues only.",
     ),
     field(
         "handover.slots",
         count(1, 1_000),
         Some("2"),
         "Slots for the handover queue, on the stable track.",
+    ),
+    field(
+        "control.source",
+        Kind::Text("file:/path or ssm:/parameter"),
+        None,
+        "Where the control document is, which says what each track may do. With a source and without a document a canary receives nothing.",
+    ),
+    field(
+        "control.interval",
+        millis(100, 3_600_000),
+        None,
+        "How often the control document is read, less up to a fifth. Default: 5 s on the canary, 60 s on stable and there 5 s while a release is rolled out.",
+    ),
+    field(
+        "breaker.max_failure_rate",
+        Kind::Ratio,
+        None,
+        "The failure rate over which a canary stops itself, where the control document names none. Default: no such limit.",
+    ),
+    field(
+        "evidence.slow_after",
+        millis(1, 39_600_000),
+        Some("1s"),
+        "An attempt that ended well after more than this is counted as slow. The comparison of releases uses whole histograms instead.",
+    ),
+    field(
+        "cloudwatch.sink",
+        Kind::Choice(&["off", "api", "emf"]),
+        Some("off"),
+        "Whether evidence goes to CloudWatch: by `PutMetricData`, or as lines in the embedded metric format on standard output.",
+    ),
+    field(
+        "cloudwatch.interval",
+        seconds(1, 3_600),
+        None,
+        "How often it is published. Default: 10 s on the canary and while a release is rolled out, else 60 s.",
     ),
     field(
         "handler.kind",
@@ -241,7 +283,7 @@ pub const FIELDS: &[Field] = &[
         "admin.address",
         Kind::Address,
         Some("127.0.0.1:9464"),
-        "Where `/livez`, `/readyz`, `/metrics` and `/status` are served. Port 0 takes a free one, which the log names.",
+        "Where `/livez`, `/readyz`, `/metrics`, `/evidence` and `/status` are served. Port 0 takes a free one, which the log names.",
     ),
     field(
         "log.level",

@@ -271,6 +271,15 @@ impl Reader<'_> {
         self.parse(key, &value, within)
     }
 
+    /// A number from 0 to 1, if there is one.
+    /// The outer option is none for a problem, the inner one for nothing given.
+    pub fn optional_ratio(&mut self, key: &str) -> Option<Option<f64>> {
+        match self.optional(key) {
+            None => Some(None),
+            Some(_) => self.ratio(key).map(Some),
+        }
+    }
+
     /// A duration in its bounds.
     pub fn duration(&mut self, key: &str) -> Option<Duration> {
         self.required(key)?;

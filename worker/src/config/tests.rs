@@ -44,7 +44,7 @@ fn every_default_is_what_its_own_field_takes() {
             Kind::Choice(_) => drop(reader.choice(field.key)),
             Kind::Count { .. } => drop(reader.count(field.key)),
             Kind::Duration { .. } => drop(reader.optional_duration(field.key)),
-            Kind::Ratio => drop(reader.ratio(field.key)),
+            Kind::Ratio => drop(reader.optional_ratio(field.key)),
             Kind::Url => drop(reader.url(field.key)),
             Kind::Address => drop(reader.address(field.key)),
         }

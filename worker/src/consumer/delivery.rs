@@ -8,12 +8,16 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
+use super::reflexes::{Probe, Refused, was_cut_off};
 use crate::attempt::{self, Ended, Ending, Remains};
+use crate::breaker::rate::Trial;
 use crate::events::{AttemptEnded, AttemptStuck, CopyImpossible, DuplicateDeleted, Returned, StoryBroken};
+use crate::evidence::{Judged, Receive};
 use crate::failure::{self, ATTRIBUTE, AttemptRecord, Story, Target, bounded};
 use crate::handler::{Context, Handler, Reason};
 use crate::lease::Lease;
 use crate::message::{self, Message};
+use crate::metrics::HandoverResult;
 use crate::queue::Queue;
 use crate::settle::{CopyKind, Settle, Ticket};
 
@@ -22,6 +26,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a message stays invisible whose attempt was cut off: its end must not race the next attempt.
 const RETURN_DELAY: Duration = Duration::from_secs(1);
+
+/// The longest delay SQS takes with a message that is sent.
+const MAX_SEND_DELAY: Duration = Duration::from_secs(900);
 
 /// A message in hand, with its lease and the room it takes.
 #[derive(Debug)]
@@ -32,6 +39,12 @@ pub(super) struct Delivery {
     slot: Option<OwnedSemaphorePermit>,
     /// Held until the message is settled.
     hold: Option<OwnedSemaphorePermit>,
+    /// It was received to see whether a breaker can be closed.
+    probe: Option<Probe>,
+    /// It counts as evidence, with the others of its receive.
+    receive: Option<Arc<Receive>>,
+    /// It counts for the rate breaker.
+    trial: Option<Trial>,
 }
 
 impl Delivery {
@@ -41,6 +54,7 @@ impl Delivery {
         received: Instant,
         slot: Option<OwnedSemaphorePermit>,
         hold: Option<OwnedSemaphorePermit>,
+        probe: Option<Probe>,
     ) -> Self {
         let events = &shared.parts.events;
         events.metrics.received(message.delivery(), 1);
@@ -65,7 +79,18 @@ impl Delivery {
             lease,
             slot,
             hold,
+            probe,
+            receive: None,
+            trial: None,
         }
+    }
+
+    /// Whether releases can be compared by it: received for the first time, and not a copy of what failed before.
+    fn is_first(&self) -> bool {
+        let message = &self.message;
+        message.delivery() == message::Delivery::First
+            && message.story.is_none()
+            && !message.attributes.contains_key(ATTRIBUTE)
     }
 
     fn ticket(self, settled: Option<oneshot::Sender<bool>>) -> Ticket {
@@ -79,18 +104,72 @@ impl Delivery {
     }
 }
 
+/// Notes which of one receive's deliveries count as evidence.
+pub(super) fn judge<Q, H>(shared: &Shared<Q, H>, receive: &mut [Delivery]) {
+    if shared.steering.evidence.is_none() && shared.reflexes.rate.is_none() {
+        return;
+    }
+    let first: Vec<_> = receive
+        .iter_mut()
+        .filter(|delivery| delivery.slot.is_some() && delivery.is_first())
+        .collect();
+    if first.is_empty() {
+        return;
+    }
+    let together = shared
+        .steering
+        .evidence
+        .is_some()
+        .then(|| Arc::new(Receive::default()));
+    let size = u32::try_from(first.len()).unwrap_or(u32::MAX);
+    let mut trials = shared
+        .reflexes
+        .rate
+        .as_ref()
+        .map_or_else(Vec::new, |rate| rate.receive(size));
+    for delivery in first {
+        delivery.receive.clone_from(&together);
+        delivery.trial = trials.pop();
+    }
+}
+
 /// What to do with a delivery after its attempts.
 #[derive(Debug)]
 enum Settlement {
     Delete,
     Delay(Duration),
     DeadLetter(Reason, String),
+    /// A stable worker is to have it.
+    HandOver(Handover),
     /// Hand it back unfinished: the worker stops, or SQS's 12 h are over. Whether an attempt was begun.
     Return {
         started: bool,
     },
     /// The handle is worthless.
     Forget,
+}
+
+/// What a message is handed over with.
+#[derive(Debug)]
+struct Handover {
+    reason: Reason,
+    error: String,
+    /// How long a stable worker is to wait for it.
+    after: Duration,
+    /// Whether there was an attempt.
+    attempted: bool,
+}
+
+impl Handover {
+    /// Without another attempt, since the rate breaker is open.
+    fn by_breaker(attempted: bool) -> Self {
+        Self {
+            reason: Reason::BREAKER,
+            error: "the canary's rate breaker is open".to_owned(),
+            after: Duration::ZERO,
+            attempted,
+        }
+    }
 }
 
 /// Processes the deliveries in order, and hands back the rest when one is not settled for good.
@@ -130,18 +209,27 @@ async fn process_one<Q: Queue, H: Handler>(
         Settlement::Delete
     } else if delivery.slot.is_none() || shared.shutdown.stop.is_cancelled() {
         Settlement::Return { started: false }
+    } else if let Err(refused) = shared.reflexes.admits(delivery.probe.is_some()) {
+        match refused {
+            Refused::Breaker => withdrawn(shared, &delivery.message, false),
+            Refused::Paused => Settlement::Return { started: false },
+        }
     } else {
         shared.parts.events.metrics.in_flight.increment(1.0);
-        let settlement = attempts(shared, &delivery).await;
+        let settlement = attempts(shared, &mut delivery).await;
         shared.parts.events.metrics.in_flight.decrement(1.0);
         settlement
     };
-    delivery.slot = None;
+    if let Some(slot) = delivery.slot.take() {
+        shared.reflexes.free(slot);
+    }
+    delivery.probe = None;
+    delivery.trial = None;
     if !ordered {
-        return hand_over(shared, settle, delivery, settlement, None);
+        return dispose(shared, settle, delivery, settlement, None);
     }
     let (sender, receiver) = oneshot::channel();
-    let comes_back = hand_over(shared, settle, delivery, settlement, Some(sender));
+    let comes_back = dispose(shared, settle, delivery, settlement, Some(sender));
     if comes_back.is_some() || receiver.await.unwrap_or(false) {
         return comes_back;
     }
@@ -149,38 +237,23 @@ async fn process_one<Q: Queue, H: Handler>(
 }
 
 /// Makes attempts until the delivery can be settled: `Unavailable` is tried again in place, under the lease.
-async fn attempts<Q: Queue, H: Handler>(shared: &Shared<Q, H>, delivery: &Delivery) -> Settlement {
-    let message = &delivery.message;
+async fn attempts<Q: Queue, H: Handler>(shared: &Shared<Q, H>, delivery: &mut Delivery) -> Settlement {
+    let message = Arc::clone(&delivery.message);
     let mut in_place = 0;
+    if delivery.probe.is_none()
+        && !shared.reflexes.dependency.is_closed()
+        && let Some(settlement) = wait_in_place(shared, delivery, Duration::ZERO, false).await
+    {
+        return settlement;
+    }
     // Ends with the lease at the latest, which SQS limits to 12 h.
     loop {
         let attempt = message.receive_count.saturating_add(in_place);
-        if in_place == 0 {
-            observe_wait(shared, message);
-        }
-        let (ended, mut remains) = {
-            let context = context(shared, delivery, attempt);
-            attempt::run(
-                &shared.parts.handler,
-                message,
-                context,
-                &delivery.lease,
-                &shared.shutdown.cut,
-            )
-            .await
-        };
-        AttemptEnded {
-            message,
-            attempt,
-            ended: &ended,
-        }
-        .record(&shared.parts.events);
-        if ended.reason != Reason::SHUTDOWN {
-            shared.health.attempted(ended.ending == Ending::Done);
-        }
-        if await_end(shared, message, &mut remains).await {
+        let (ended, mut remains) = one_attempt(shared, delivery, attempt, in_place == 0).await;
+        if await_end(shared, &message, &mut remains).await {
             // It was done after all, in the moment it was ended.
-            remember(shared, message);
+            remember(shared, &message);
+            handover_result(shared, &message, HandoverResult::Recovered);
             return Settlement::Delete;
         }
         if ended.ending != Ending::Unavailable {
@@ -194,21 +267,118 @@ async fn attempts<Q: Queue, H: Handler>(shared: &Shared<Q, H>, delivery: &Delive
                 .retry
                 .redelivery(in_place, ended.after, delivery.lease.left(), &mut rng)
         };
-        if delivery.lease.left() <= wait + shared.options.deadline {
-            return Settlement::Return { started: true };
+        if let Some(settlement) = wait_in_place(shared, delivery, wait, true).await {
+            return settlement;
         }
-        tokio::select! {
-            biased;
-            () = sleep(wait) => {}
-            () = delivery.lease.lost() => return Settlement::Forget,
-            () = shared.shutdown.stop.cancelled() => return Settlement::Return { started: true },
-        }
-        if is_done(shared, message) {
+        if is_done(shared, &delivery.message) {
             // SQS delivered it twice, and the other delivery was done while this one waited.
-            DuplicateDeleted { message }.record(&shared.parts.events);
+            DuplicateDeleted {
+                message: &delivery.message,
+            }
+            .record(&shared.parts.events);
             return Settlement::Delete;
         }
     }
+}
+
+/// Makes one attempt, and tells events, evidence and breakers how it ended.
+async fn one_attempt<Q: Queue, H: Handler>(
+    shared: &Shared<Q, H>,
+    delivery: &mut Delivery,
+    attempt: u32,
+    first: bool,
+) -> (Ended, Remains) {
+    let message = Arc::clone(&delivery.message);
+    let context = context(shared, delivery, attempt);
+    let signals = Arc::clone(&context.signals);
+    let judged = first.then(|| begin(shared, delivery)).flatten();
+    let breaker = shared.reflexes.rate.as_ref().map(|rate| rate.cut());
+    let (ended, remains) = attempt::run(
+        &shared.parts.handler,
+        &message,
+        context,
+        &delivery.lease,
+        &shared.shutdown.cut,
+        breaker.as_ref(),
+    )
+    .await;
+    AttemptEnded {
+        message: &message,
+        attempt,
+        ended: &ended,
+    }
+    .record(&shared.parts.events);
+    let cut_off = was_cut_off(&ended);
+    if !cut_off {
+        shared.health.attempted(ended.ending == Ending::Done);
+    }
+    if let (Some(evidence), Some(judged)) = (&shared.steering.evidence, judged) {
+        let signals = signals.lock().unwrap_or_else(PoisonError::into_inner);
+        evidence.end(
+            &judged,
+            &message.id,
+            ended.ending,
+            cut_off,
+            ended.elapsed,
+            &signals,
+        );
+    }
+    shared.reflexes.ended(&ended, delivery.trial.take());
+    delivery.probe = None;
+    (ended, remains)
+}
+
+/// Notes that the first attempt begins.
+fn begin<Q, H>(shared: &Shared<Q, H>, delivery: &mut Delivery) -> Option<Judged> {
+    let wait = observe_wait(shared, &delivery.message);
+    let evidence = shared.steering.evidence.as_ref()?;
+    delivery
+        .receive
+        .take()
+        .map(|receive| evidence.begin(&receive, wait))
+}
+
+/// Waits until the message may be tried again, or tells what else to do with it.
+async fn wait_in_place<Q: Queue, H: Handler>(
+    shared: &Shared<Q, H>,
+    delivery: &Delivery,
+    wait: Duration,
+    started: bool,
+) -> Option<Settlement> {
+    let spare = delivery.lease.left().saturating_sub(shared.options.deadline);
+    if spare <= wait {
+        return Some(Settlement::Return { started });
+    }
+    let cut = shared.reflexes.rate.as_ref().map(|rate| rate.cut());
+    tokio::select! {
+        biased;
+        () = shared.reflexes.in_place(wait) => None,
+        () = sleep(spare) => Some(Settlement::Return { started }),
+        () = delivery.lease.lost() => Some(Settlement::Forget),
+        () = shared.shutdown.stop.cancelled() => Some(Settlement::Return { started }),
+        () = shared.reflexes.gate.shut() => Some(Settlement::Return { started }),
+        () = attempt::opened(cut.as_ref()) => Some(withdrawn(shared, &delivery.message, started)),
+    }
+}
+
+/// What becomes of a message that the rate breaker takes away from this release.
+fn withdrawn<Q, H>(shared: &Shared<Q, H>, message: &Message, started: bool) -> Settlement {
+    if hands_over(shared, message) {
+        Settlement::HandOver(Handover::by_breaker(started))
+    } else {
+        Settlement::Return { started }
+    }
+}
+
+/// Whether a stable worker takes what fails here. Once to a message: a second time it would go round in circles.
+fn hands_over<Q, H>(shared: &Shared<Q, H>, message: &Message) -> bool {
+    shared.steering.handover.is_some()
+        && !shared.parts.description.fifo
+        && shared.reflexes.directives.now().control.handover.unwrap_or(true)
+        && message
+            .story
+            .as_ref()
+            .is_none_or(|story| story.handed_over_by.is_none())
 }
 
 fn context<Q, H>(shared: &Shared<Q, H>, delivery: &Delivery, attempt: u32) -> Context {
@@ -224,6 +394,7 @@ fn context<Q, H>(shared: &Shared<Q, H>, delivery: &Delivery, attempt: u32) -> Co
         attempt,
         deadline: Instant::now() + shared.options.deadline,
         cancellation: CancellationToken::new(),
+        signals: Arc::default(),
     }
 }
 
@@ -232,9 +403,19 @@ fn decide<Q, H>(shared: &Shared<Q, H>, delivery: &Delivery, ended: Ended) -> Set
     match ended.ending {
         Ending::Done => {
             remember(shared, message);
+            handover_result(shared, message, HandoverResult::Recovered);
             Settlement::Delete
         }
+        Ending::Retry | Ending::Timeout | Ending::Panic | Ending::Reject if hands_over(shared, message) => {
+            Settlement::HandOver(Handover {
+                reason: ended.reason,
+                error: ended.error,
+                after: ended.after.unwrap_or_default(),
+                attempted: true,
+            })
+        }
         Ending::Reject => Settlement::DeadLetter(ended.reason, ended.error),
+        Ending::Lost if ended.reason == Reason::BREAKER => withdrawn(shared, message, true),
         Ending::Lost if ended.reason == Reason::SHUTDOWN => Settlement::Return { started: true },
         Ending::Lost => Settlement::Forget,
         Ending::Retry | Ending::Timeout | Ending::Panic | Ending::Unavailable => {
@@ -254,7 +435,7 @@ fn decide<Q, H>(shared: &Shared<Q, H>, delivery: &Delivery, ended: Ended) -> Set
 }
 
 /// Hands the delivery to `settle`. `None` when it leaves the queue by that, else how soon it is visible again.
-fn hand_over<Q, H>(
+fn dispose<Q, H>(
     shared: &Shared<Q, H>,
     settle: &Settle,
     delivery: Delivery,
@@ -273,7 +454,8 @@ fn hand_over<Q, H>(
             Some(after)
         }
         Settlement::DeadLetter(reason, error) => {
-            let story = story(shared, &message, reason, &error);
+            handover_result(shared, &message, HandoverResult::Confirmed);
+            let story = story(shared, &message, reason, &error, true);
             match failure::copy(&message, story, shared.parts.dead_letter_target) {
                 Ok((outgoing, story)) => {
                     let kind = CopyKind::DeadLetter { reason, story };
@@ -291,6 +473,7 @@ fn hand_over<Q, H>(
                 }
             }
         }
+        Settlement::HandOver(handover) => copy_over(shared, settle, delivery, &handover, settled),
         Settlement::Return { started } => {
             Returned {
                 message: &message,
@@ -301,6 +484,60 @@ fn hand_over<Q, H>(
             give_back(shared, settle, delivery, started);
             Some(RETURN_DELAY)
         }
+    }
+}
+
+/// Copies the message to the handover queue, or back where it came from if it does not fit there.
+fn copy_over<Q, H>(
+    shared: &Shared<Q, H>,
+    settle: &Settle,
+    delivery: Delivery,
+    handover: &Handover,
+    settled: Option<oneshot::Sender<bool>>,
+) -> Option<Duration> {
+    let message = Arc::clone(&delivery.message);
+    let mut story = story(
+        shared,
+        &message,
+        handover.reason,
+        &handover.error,
+        handover.attempted,
+    );
+    story.handed_over_by = Some(shared.parts.identity.release.clone());
+    // `hands_over` has seen that there is one.
+    let target = shared
+        .steering
+        .handover
+        .as_ref()
+        .map_or(shared.parts.dead_letter_target, |to| to.target);
+    match failure::copy(&message, story, target) {
+        Ok((mut outgoing, story)) => {
+            outgoing.delay = handover.after.min(MAX_SEND_DELAY);
+            let kind = CopyKind::Handover {
+                reason: handover.reason,
+                story,
+            };
+            settle.copy(delivery.ticket(settled), outgoing, kind);
+            None
+        }
+        Err(error) => {
+            CopyImpossible {
+                message_id: &message.id,
+                error,
+            }
+            .record(&shared.parts.events);
+            settle.delay(delivery.ticket(None), RETURN_DELAY);
+            Some(RETURN_DELAY)
+        }
+    }
+}
+
+/// Counts what became of a message that a canary failed.
+fn handover_result<Q, H>(shared: &Shared<Q, H>, message: &Message, result: HandoverResult) {
+    if shared.steering.handed_over_from.is_some() {
+        let story = message.story.as_ref();
+        let failed = story.map(|story| story.handed_over_by.as_ref().unwrap_or(&story.release).as_str());
+        shared.parts.events.metrics.handover_result(failed, result);
     }
 }
 
@@ -330,6 +567,7 @@ fn give_back<Q, H>(shared: &Shared<Q, H>, settle: &Settle, delivery: Delivery, s
         &message,
         Reason::SHUTDOWN,
         "the worker stopped on the message's last receive",
+        true,
     );
     match failure::copy(&message, story, target) {
         Ok((outgoing, story)) if fifo => {
@@ -354,7 +592,13 @@ fn give_back<Q, H>(shared: &Shared<Q, H>, settle: &Settle, delivery: Delivery, s
     }
 }
 
-fn story<Q, H>(shared: &Shared<Q, H>, message: &Message, reason: Reason, error: &str) -> Story {
+fn story<Q, H>(
+    shared: &Shared<Q, H>,
+    message: &Message,
+    reason: Reason,
+    error: &str,
+    attempted: bool,
+) -> Story {
     let now = shared.parts.clock.now();
     let identity = &shared.parts.identity;
     let reason = shared.parts.events.metrics.known(reason);
@@ -362,13 +606,17 @@ fn story<Q, H>(shared: &Shared<Q, H>, message: &Message, reason: Reason, error: 
         .story
         .as_ref()
         .map_or_else(Vec::new, |story| story.attempts.clone());
-    attempts.push(AttemptRecord {
-        release: identity.release.clone(),
-        track: identity.track,
-        outcome: outcome_of(reason).as_str().to_owned(),
-        receive_count: message.receive_count,
-        at: now,
-    });
+    if attempted {
+        attempts.push(AttemptRecord {
+            release: identity.release.clone(),
+            track: identity.track,
+            outcome: outcome_of(reason).as_str().to_owned(),
+            receive_count: message.receive_count,
+            at: now,
+        });
+    }
+    // What a canary handed over goes back to the main queue when it is redriven.
+    let main = shared.steering.handed_over_from.as_deref();
     Story {
         schema: failure::SCHEMA,
         release: identity.release.clone(),
@@ -378,9 +626,13 @@ fn story<Q, H>(shared: &Shared<Q, H>, message: &Message, reason: Reason, error: 
         attempts,
         first_received_at: message.first_received_at.unwrap_or(now),
         failed_at: now,
-        source_queue: shared.parts.description.name().to_owned(),
+        source_queue: main.unwrap_or(shared.parts.description.name()).to_owned(),
         original_message_id: message.original_id().to_owned(),
         redrives: message.story.as_ref().map_or(0, |story| story.redrives),
+        handed_over_by: message
+            .story
+            .as_ref()
+            .and_then(|story| story.handed_over_by.clone()),
     }
 }
 
@@ -411,19 +663,20 @@ fn remember<Q, H>(shared: &Shared<Q, H>, message: &Message) {
     shared.health.remember(done.len());
 }
 
-fn observe_wait<Q, H>(shared: &Shared<Q, H>, message: &Message) {
-    if message.delivery() == message::Delivery::First
-        && let Some(sent_at) = message.sent_at
-    {
-        // Two clocks: a difference below zero is a skew, not a wait.
-        let wait = shared
-            .parts
-            .clock
-            .now()
-            .duration_since(sent_at)
-            .unwrap_or_default();
-        shared.parts.events.metrics.queue_wait.record(wait.as_secs_f64());
-    }
+/// How long the message waited in the queue; on its first delivery only.
+fn observe_wait<Q, H>(shared: &Shared<Q, H>, message: &Message) -> Option<Duration> {
+    let sent_at = message
+        .sent_at
+        .filter(|_| message.delivery() == message::Delivery::First)?;
+    // Two clocks: a difference below zero is a skew, not a wait.
+    let wait = shared
+        .parts
+        .clock
+        .now()
+        .duration_since(sent_at)
+        .unwrap_or_default();
+    shared.parts.events.metrics.queue_wait.record(wait.as_secs_f64());
+    Some(wait)
 }
 
 /// Waits until an attempt that was ended from outside has really ended. True when it ended `Done`.

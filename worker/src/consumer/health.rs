@@ -83,6 +83,12 @@ impl Health {
         Ok(())
     }
 
+    /// Whether the poll loop runs: it has begun, and does not drain.
+    #[must_use]
+    pub fn is_polling(&self) -> bool {
+        self.polling.load(Relaxed)
+    }
+
     /// Deliveries in hand: being processed, kept, or not yet settled.
     #[must_use]
     pub fn held(&self) -> usize {
@@ -101,7 +107,7 @@ impl Health {
         self.failed.load(Relaxed)
     }
 
-    /// Messages handed back because of a shutdown.
+    /// Messages handed back unfinished: because of a shutdown, a pause or an open breaker.
     #[must_use]
     pub fn returned(&self) -> u64 {
         self.returned.load(Relaxed)

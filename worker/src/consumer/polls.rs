@@ -10,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at
 use super::Shared;
 use super::delivery::{self, Delivery};
 use super::health::TICK;
+use super::reflexes::{Leave, Reflexes};
 use crate::events::{PollFailed, PollsRecovered};
 use crate::handler::Handler;
 use crate::queue::{ErrorKind, MAX_BATCH, Queue, QueueError, ReceiveRequest};
@@ -27,6 +28,7 @@ const MAX_POLLERS: usize = 64;
 struct Room {
     slots: OwnedSemaphorePermit,
     holds: OwnedSemaphorePermit,
+    leave: Leave,
 }
 
 struct Polled {
@@ -40,6 +42,7 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
     let mut polls: JoinSet<Polled> = JoinSet::new();
     let mut deliveries = JoinSet::new();
     let mut pace = Pace::new(shared.options.concurrency);
+    let mut directives = shared.reflexes.directives.clone();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     shared.health.polling(true);
@@ -57,12 +60,13 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
                 }
             }
             Some(_) = deliveries.join_next() => while deliveries.try_join_next().is_some() {},
-            room = find_room(&shared.slots, &shared.holds, &pace), if may_poll => {
+            () = directives.changed() => shared.reflexes.obey(),
+            room = find_room(&shared.slots, &shared.holds, &shared.reflexes, &pace), if may_poll => {
                 pace.last = Instant::now();
                 polls.spawn(poll(Arc::clone(shared), room));
             }
             () = sleep_until(pace.pause.unwrap_or_else(Instant::now)), if pace.pause.is_some() => pace.pause = None,
-            _ = tick.tick() => {}
+            _ = tick.tick() => shared.reflexes.set_gauges(),
         }
     }
     shared.health.polling(false);
@@ -128,7 +132,7 @@ impl Pace {
 }
 
 /// Waits for at least one free slot, and takes up to a batch. Cancel safe: what was taken is given back.
-async fn find_room(slots: &Arc<Semaphore>, holds: &Arc<Semaphore>, pace: &Pace) -> Room {
+async fn find_room(slots: &Arc<Semaphore>, holds: &Arc<Semaphore>, reflexes: &Reflexes, pace: &Pace) -> Room {
     let first = if pace.full && pace.want > 1 {
         let wanted = u32::try_from(pace.want).unwrap_or(1);
         timeout_at(pace.last + LINGER, Arc::clone(slots).acquire_many_owned(wanted))
@@ -154,12 +158,17 @@ async fn find_room(slots: &Arc<Semaphore>, holds: &Arc<Semaphore>, pace: &Pace) 
         permit.merge(more);
     }
     let count = u32::try_from(permit.num_permits()).unwrap_or(1);
-    let Ok(held) = Arc::clone(holds).acquire_many_owned(count).await else {
+    let Ok(mut held) = Arc::clone(holds).acquire_many_owned(count).await else {
         return std::future::pending().await;
     };
+    let leave = reflexes.leave(permit.num_permits()).await;
+    let most = leave.tokens.count();
+    drop(permit.split(permit.num_permits().saturating_sub(most)));
+    drop(held.split(held.num_permits().saturating_sub(most)));
     Room {
         slots: permit,
         holds: held,
+        leave,
     }
 }
 
@@ -201,16 +210,19 @@ fn take_in<Q: Queue, H: Handler>(
         PollsRecovered { failures }.record(&shared.parts.events);
     }
     pace.received(asked, messages.len());
+    let Leave { tokens, mut probe } = room.leave;
+    tokens.spend(messages.len());
     let received = Instant::now();
-    let taken: Vec<_> = messages
+    let mut taken: Vec<_> = messages
         .into_iter()
         .map(|message| {
             // An answer with more messages than asked for is against SQS's word; they are handed back for want of room.
             let slot = room.slots.split(1);
             let hold = room.holds.split(1);
-            Delivery::new(shared, message, received, slot, hold)
+            Delivery::new(shared, message, received, slot, hold, probe.take())
         })
         .collect();
+    delivery::judge(shared, &mut taken);
     for unit in units(taken, shared.parts.description.fifo) {
         deliveries.spawn(delivery::process(Arc::clone(shared), Arc::clone(settle), unit));
     }

@@ -40,7 +40,7 @@ impl Fixture {
         dead: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
     ) -> Self {
         let (queue, dead) = (Scripted::new(script), Scripted::new(dead));
-        let (settle, tasks) = Settle::start(&queue, &dead, OPTIONS, &events());
+        let (settle, tasks) = Settle::start(&queue, &dead, None, OPTIONS, &events());
         Self {
             queue,
             dead,

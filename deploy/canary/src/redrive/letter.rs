@@ -136,6 +136,7 @@ impl Letter {
             source_queue: source_queue.to_owned(),
             original_message_id: self.message.id.as_ref().to_owned(),
             redrives: 1,
+            handed_over_by: None,
         }
     }
 }
