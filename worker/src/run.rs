@@ -88,7 +88,11 @@ pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunEr
     let config = crate::sqs::environment().await;
     let (mut reader, directives) = steering::reader(&settings.control, settings.identity.track, &config);
     let assembly = Assembly::new(&settings, handler, &shutdown, directives);
-    let (consumers, admin, main_metrics) = assembly.consumers(&settings, &queues);
+    let Assembled {
+        consumers,
+        admin,
+        main_metrics,
+    } = assembly.consumers(&settings, &queues);
     if let Some(reader) = &mut reader {
         // Before the first receive: a canary must know how much it may take, and a paused one that it may take nothing.
         main_metrics.control_read(reader.read().await);
@@ -156,6 +160,16 @@ fn report(
     }
 }
 
+/// A consumer, under the name of its queue.
+type Named<H> = (String, Consumer<Observed<SqsQueue>, H>);
+
+/// Everything that runs.
+struct Assembled<H> {
+    consumers: Vec<Consumer<Observed<SqsQueue>, H>>,
+    admin: Admin,
+    main_metrics: Arc<Metrics>,
+}
+
 /// What the consumers of one process share.
 struct Assembly<H> {
     handler: Arc<H>,
@@ -185,22 +199,9 @@ impl<H: Handler> Assembly<H> {
         }
     }
 
-    fn consumers(
-        &self,
-        settings: &Settings,
-        queues: &Queues,
-    ) -> (Vec<Consumer<Observed<SqsQueue>, H>>, Admin, Arc<Metrics>) {
+    fn consumers(&self, settings: &Settings, queues: &Queues) -> Assembled<H> {
         let target = queues.dead_letter_target();
-        let visibility = |description: &Description| {
-            settings
-                .queue
-                .visibility
-                .unwrap_or(description.visibility_timeout)
-        };
-        let options = Options {
-            visibility: visibility(&queues.main.1),
-            ..settings.consumer.clone()
-        };
+        let options = options(settings, &queues.main.1);
         let dead_letter = &queues.dead_letter.0;
         let evidence = Evidence::new(
             Arc::clone(&self.identity),
@@ -227,27 +228,7 @@ impl<H: Handler> Assembly<H> {
         );
         let reflexes = main.1.reflexes();
         let mut consumers = vec![main];
-        if let (Some(queue), Some(handover), Track::Stable) =
-            (&queues.handover, &settings.handover, settings.identity.track)
-        {
-            let concurrency = handover.slots;
-            let visibility = visibility(&queue.1);
-            let options = Options {
-                concurrency,
-                visibility,
-                ..settings.consumer.clone()
-            };
-            let metrics =
-                self.metrics(queue.1.name()).with_results_by_release(Arc::<
-                    metrics_exporter_prometheus::PrometheusRecorder,
-                >::clone(&self.recorder));
-            let steering = Steering {
-                directives: self.directives.clone(),
-                handed_over_from: Some(queues.main.1.name().to_owned()),
-                ..Steering::default()
-            };
-            consumers.push(self.consumer(queue, dead_letter, target, options, &Arc::new(metrics), steering));
-        }
+        consumers.extend(self.handover_consumer(settings, queues));
         let healths = consumers
             .iter()
             .map(|(name, consumer)| (name.clone(), consumer.health()))
@@ -258,11 +239,32 @@ impl<H: Handler> Assembly<H> {
             evidence: Some((evidence, reflexes)),
             prometheus: self.recorder.handle(),
         };
-        (
-            consumers.into_iter().map(|(_, consumer)| consumer).collect(),
+        Assembled {
+            consumers: consumers.into_iter().map(|(_, consumer)| consumer).collect(),
             admin,
             main_metrics,
-        )
+        }
+    }
+
+    /// On the stable track, what drains the handover queue, if there is one.
+    fn handover_consumer(&self, settings: &Settings, queues: &Queues) -> Option<Named<H>> {
+        let (queue, handover) = (queues.handover.as_ref()?, settings.handover.as_ref()?);
+        if settings.identity.track != Track::Stable {
+            return None;
+        }
+        let options = Options {
+            concurrency: handover.slots,
+            ..options(settings, &queue.1)
+        };
+        let recorder = Arc::<metrics_exporter_prometheus::PrometheusRecorder>::clone(&self.recorder);
+        let metrics = self.metrics(queue.1.name()).with_results_by_release(recorder);
+        let steering = Steering {
+            directives: self.directives.clone(),
+            handed_over_from: Some(queues.main.1.name().to_owned()),
+            ..Steering::default()
+        };
+        let (dead_letter, target) = (&queues.dead_letter.0, queues.dead_letter_target());
+        Some(self.consumer(queue, dead_letter, target, options, &Arc::new(metrics), steering))
     }
 
     fn consumer(
@@ -273,7 +275,7 @@ impl<H: Handler> Assembly<H> {
         options: Options,
         metrics: &Arc<Metrics>,
         steering: Steering<Observed<SqsQueue>>,
-    ) -> (String, Consumer<Observed<SqsQueue>, H>) {
+    ) -> Named<H> {
         let name = description.name().to_owned();
         let observed = |queue: &SqsQueue| Arc::new(Observed::new(queue.clone(), Arc::clone(metrics)));
         let parts = Parts {
@@ -294,6 +296,14 @@ impl<H: Handler> Assembly<H> {
 
     fn metrics(&self, queue: &str) -> Metrics {
         Metrics::register(&*self.recorder, &self.identity, queue, self.handler.reasons())
+    }
+}
+
+/// How a queue is consumed: as the settings say, for as long as the queue or the settings hide a message.
+fn options(settings: &Settings, queue: &Description) -> Options {
+    Options {
+        visibility: settings.queue.visibility.unwrap_or(queue.visibility_timeout),
+        ..settings.consumer.clone()
     }
 }
 

@@ -292,7 +292,10 @@ impl<S: Source> Reader<S> {
 
 /// A source whose answers a test sets.
 #[derive(Clone, Debug, Default)]
-pub struct Scripted(Arc<std::sync::Mutex<Option<Result<Option<String>, ReadError>>>>);
+pub struct Scripted(Arc<std::sync::Mutex<Option<Answer>>>);
+
+/// What a read gives: the document, or none where there is none.
+type Answer = Result<Option<String>, ReadError>;
 
 impl Scripted {
     /// From now on every read answers this.

@@ -101,7 +101,7 @@ struct Part {
     failed: u64,
 }
 
-/// An attempt that has begun and is judged. Without [`Judged::end`] it stays open.
+/// An attempt that has begun and is judged. Until it is handed to [`Evidence::end`] it is open.
 #[derive(Debug)]
 pub struct Judged {
     window: u64,

@@ -148,31 +148,55 @@ impl Queues {
         request.send().await.unwrap().messages.unwrap_or_default()
     }
 
+    /// A handover queue beside these, with their dead-letter queue and redrive policy for the caller to [`Queues::remove`].
+    pub(crate) async fn handover(&self) -> String {
+        let policy = attribute(&self.client, &self.main, QueueAttributeName::RedrivePolicy).await;
+        let name = self.main.rsplit('/').next().unwrap();
+        let attributes = [(QueueAttributeName::RedrivePolicy, policy)];
+        create(&self.client, &format!("{name}-handover"), false, &attributes).await
+    }
+
     /// Messages in the main queue: visible, and in flight.
     pub(crate) async fn depth(&self) -> (u64, u64) {
-        let number = async |name| attribute(&self.client, &self.main, name).await.parse().unwrap();
-        (
-            number(QueueAttributeName::ApproximateNumberOfMessages).await,
-            number(QueueAttributeName::ApproximateNumberOfMessagesNotVisible).await,
-        )
+        self.depth_of(&self.main).await
+    }
+
+    /// Asked in one call: between two, a message could move from the one number to the other and be in neither.
+    async fn depth_of(&self, url: &str) -> (u64, u64) {
+        let names = [
+            QueueAttributeName::ApproximateNumberOfMessages,
+            QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+        ];
+        let request = self.client.get_queue_attributes().queue_url(url);
+        let answer = request.set_attribute_names(Some(names.to_vec())).send().await;
+        let attributes = answer.unwrap().attributes.unwrap();
+        let [visible, in_flight] = names.map(|name| attributes[&name].parse().unwrap());
+        (visible, in_flight)
     }
 
     /// Waits until nothing is left in the main queue.
     pub(crate) async fn drained(&self, limit: Duration) {
-        let drained = async {
+        self.empty(&self.main, limit).await;
+    }
+
+    /// Waits until nothing is left in the queue at `url`.
+    pub(crate) async fn empty(&self, url: &str, limit: Duration) {
+        let empty = async {
             let mut tick = tokio::time::interval(Duration::from_millis(200));
-            loop {
+            // Twice in a row: the emulator counts one kind after the other.
+            let mut in_a_row = 0;
+            while in_a_row < 2 {
                 tick.tick().await;
-                if self.depth().await == (0, 0) {
-                    return;
-                }
+                in_a_row = if self.depth_of(url).await == (0, 0) {
+                    in_a_row + 1
+                } else {
+                    0
+                };
             }
         };
-        if tokio::time::timeout(limit, drained).await.is_err() {
-            panic!(
-                "after {limit:?} the queue still has (visible, in flight) {:?}",
-                self.depth().await
-            );
+        if tokio::time::timeout(limit, empty).await.is_err() {
+            let depth = self.depth_of(url).await;
+            panic!("after {limit:?} {url} still has (visible, in flight) {depth:?}");
         }
     }
 
@@ -191,8 +215,12 @@ impl Queues {
 
     pub(crate) async fn delete(&self) {
         for url in [&self.main, &self.dead_letter] {
-            self.client.delete_queue().queue_url(url).send().await.unwrap();
+            self.remove(url).await;
         }
+    }
+
+    pub(crate) async fn remove(&self, url: &str) {
+        self.client.delete_queue().queue_url(url).send().await.unwrap();
     }
 }
 

@@ -10,9 +10,12 @@
 #![expect(clippy::float_cmp, reason = "the samples compared are whole numbers")]
 
 mod bad_inputs;
+#[cfg(feature = "cloudwatch")]
+mod cloudwatch;
 mod crash;
 mod drain;
 mod fifo;
+mod handover;
 mod localstack;
 mod outage;
 mod process;
