@@ -93,8 +93,10 @@ pub(crate) struct Ledger {
     live: HashMap<Arc<str>, (Token, Place)>,
     by_token: Vec<HashSet<Arc<str>>>,
     pub(crate) dead: BTreeMap<Token, Vec<Dead>>,
-    pub(crate) buried: Vec<usize>,
     pub(crate) natives: usize,
+    pub(crate) copies: usize,
+    pub(crate) receives: usize,
+    pub(crate) most_running: usize,
     pub(crate) done: Vec<usize>,
     completed: Vec<bool>,
     next_place: Place,
@@ -124,8 +126,10 @@ impl Ledger {
             live: HashMap::new(),
             by_token: Vec::new(),
             dead: BTreeMap::new(),
-            buried: Vec::new(),
             natives: 0,
+            copies: 0,
+            receives: 0,
+            most_running: 0,
             done: Vec::new(),
             completed: Vec::new(),
             next_place: 0,
@@ -170,7 +174,6 @@ impl Ledger {
         let id: Arc<str> = sent.original_ids[0].as_str().into();
         self.sent.push(sent);
         self.done.push(0);
-        self.buried.push(0);
         self.completed.push(false);
         self.by_token.push(HashSet::new());
         self.arrives(token, id);
@@ -204,7 +207,7 @@ impl Ledger {
         if let Some(wrong) = self.wrong_with(token, &dead) {
             self.violated("a dead letter carries body, attributes and story", wrong);
         }
-        self.buried[token] += 1;
+        self.copies += usize::from(!dead.native);
         self.dead.entry(token).or_default().push(dead);
         self.complete(token);
     }
@@ -241,6 +244,7 @@ impl Ledger {
     pub(crate) fn received(&mut self, process: ProcessId, id: &str, handle: &str, token: Token) {
         self.tell((4, token), || format!("{process:?} is given {token}"));
         let now = Instant::now();
+        self.receives += 1;
         let id: Arc<str> = id.into();
         self.newest.insert(Arc::clone(&id), handle.to_owned());
         let place = self.live.get(&id).map_or(self.next_place, |(_, place)| *place);
@@ -400,6 +404,7 @@ impl Ledger {
                 started: Instant::now(),
             },
         );
+        self.most_running = self.most_running.max(self.running.len());
         attempt
     }
 

@@ -11,6 +11,7 @@
 mod case;
 #[cfg(feature = "sqs")]
 mod conformity;
+mod fifo;
 mod ledger;
 mod process;
 mod regressions;

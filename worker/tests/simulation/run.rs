@@ -25,6 +25,12 @@ pub(crate) struct Report {
     /// The same for runs in which the same happened.
     pub(crate) trace: u64,
     pub(crate) story: Vec<String>,
+    /// Messages that were given out, each time counted.
+    pub(crate) receives: usize,
+    /// Copies that came to the dead-letter queue.
+    pub(crate) copies: usize,
+    /// The most attempts that ran at once, in all processes.
+    pub(crate) most_running: usize,
 }
 
 thread_local! {
@@ -72,6 +78,9 @@ pub(crate) fn run(case: &Case, tell: bool) -> Report {
             violation: state.ledger.violation.clone(),
             trace: state.ledger.trace(),
             story: state.ledger.story.take().unwrap_or_default(),
+            receives: state.ledger.receives,
+            copies: state.ledger.copies,
+            most_running: state.ledger.most_running,
         }
     });
     if let Some(panic) = PANIC.take() {
