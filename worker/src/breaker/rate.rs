@@ -367,6 +367,25 @@ mod tests {
         drop(held);
     }
 
+    #[test]
+    fn of_a_new_release_that_fails_everything_at_most_five_attempts_still_run_after_the_proof() {
+        for concurrency in [1, 10, 100] {
+            let rate = Rate::new(concurrency);
+            rate.allow(Some(0.02));
+            let mut running = std::collections::VecDeque::new();
+            let opened = (0..100).any(|_| {
+                while let Ok(slot) = rate.slots().try_acquire_owned() {
+                    running.push_back((slot, rate.receive(1).remove(0)));
+                }
+                let (_slot, trial) = running.pop_front().unwrap();
+                trial.end(Verdict::Failure)
+            });
+            assert!(opened, "at {concurrency}");
+            assert!(running.len() <= 5, "{} at {concurrency}", running.len());
+            assert!(!rate.admits(false));
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_probes_once_a_second_and_closes_after_enough_successes_in_a_row() {
         let rate = Rate::new(10);
