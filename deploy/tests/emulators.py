@@ -229,13 +229,13 @@ class Emulator:
             self.failures.expect(f"container {key}", normal(have["containerDefinitions"][0].get(key)), normal(value))
 
     def check_update_keeps_release(self, parameters):
-        """The release tool promotes; a later stack update, of something else, must not undo it."""
+        """The release tool promotes; a later stack update must not undo it, not even one that makes a new task definition."""
         ecs, ssm = self.client("ecs"), self.client("ssm")
         revision = render.task_definition(render.Template("service.yaml", render.EXAMPLE))
         promoted = ecs.register_task_definition(**revision)["taskDefinition"]["taskDefinitionArn"]
         ecs.update_service(cluster="orders", service="orders-stable", taskDefinition=promoted, desiredCount=3)
         ssm.put_parameter(Name=PINNED, Value=promoted, Type="String", Overwrite=True)
-        self.deploy("service", parameters | {"LogRetention": "90"}, update=True)
+        self.deploy("service", parameters | {"LogRetention": "90", "Cpu": "512", "Memory": "1024"}, update=True)
         service = ecs.describe_services(cluster="orders", services=["orders-stable"])["services"][0]
         self.failures.expect("after a stack update, stable's revision", service["taskDefinition"], promoted)
         self.failures.expect("after a stack update, stable's tasks", service["desiredCount"], 3)
