@@ -1,7 +1,11 @@
 //! The command line.
 
+mod history;
 mod redrive;
+mod report;
 mod simulate;
+mod source;
+mod status;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -32,6 +36,12 @@ enum Command {
     Simulate(simulate::Simulate),
     /// Sends dead letters back to the queue they came from: those of a release, say, that was rolled back.
     Redrive(redrive::Redrive),
+    /// Where a rollout stands.
+    Status(status::Status),
+    /// What became of a rollout and why: a page, JSON or text.
+    Report(report::Report),
+    /// The rollouts so far.
+    History(history::History),
 }
 
 #[derive(Debug, Subcommand)]
@@ -60,6 +70,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
         Command::Simulate(simulate) => simulate.run()?,
         Command::Redrive(redrive) => redrive.run()?,
+        Command::Status(status) => status.run()?,
+        Command::Report(report) => report.run()?,
+        Command::History(history) => history.run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

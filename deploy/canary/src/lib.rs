@@ -4,12 +4,17 @@
 //! three are pure. [`rollout`] decides what is done next, just as purely; [`journal`] is where it is written down before it is done, and
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered.
 
+pub mod chart;
 pub mod command;
+pub mod discretion;
 pub mod evidence;
 pub mod journal;
 pub mod judge;
 pub mod moment;
+pub mod notify;
 pub mod plan;
 pub mod redrive;
+pub mod report;
 pub mod rollout;
 pub mod simulate;
+pub mod status;
