@@ -17,6 +17,7 @@ mod process;
 mod regressions;
 mod run;
 mod shrink;
+mod tracks;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -506,7 +506,7 @@ impl Drop for Unbroken<'_> {
     }
 }
 
-fn receive_request(url: &str, request: ReceiveRequest) -> ReceiveMessage {
+pub(crate) fn receive_request(url: &str, request: ReceiveRequest) -> ReceiveMessage {
     let seconds = |duration| Some(i32::try_from(seconds(duration)).unwrap());
     ReceiveMessage {
         queue_url: url.to_owned(),
@@ -558,7 +558,7 @@ fn token(body: &str) -> Token {
     number.parse().unwrap()
 }
 
-fn seconds(duration: Duration) -> u64 {
+pub(crate) fn seconds(duration: Duration) -> u64 {
     worker::retry::ceil_seconds(duration)
 }
 
@@ -584,7 +584,7 @@ pub(crate) fn queue_error(error: &Error) -> QueueError {
     QueueError::new(kind, error.to_string())
 }
 
-fn results<T>(
+pub(crate) fn results<T>(
     count: usize,
     successful: impl Iterator<Item = (String, T)>,
     failed: Vec<EntryFailure>,
@@ -606,7 +606,7 @@ fn results<T>(
     results
 }
 
-fn message(received: &ReceivedMessage) -> Message {
+pub(crate) fn message(received: &ReceivedMessage) -> Message {
     let system = &received.attributes;
     let text = |value: &Option<Arc<str>>| value.as_ref().map(ToString::to_string);
     let time = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
@@ -650,7 +650,7 @@ fn attributes(received: &MessageAttributes) -> Attributes {
     received.iter().map(attribute).collect()
 }
 
-fn entry(index: usize, outgoing: &Outgoing) -> SendEntry {
+pub(crate) fn entry(index: usize, outgoing: &Outgoing) -> SendEntry {
     let attribute = |(name, attribute): (&String, &Attribute)| {
         let (string_value, binary_value) = match &attribute.value {
             AttributeValue::Text(text) => (Some(text.clone()), None),
