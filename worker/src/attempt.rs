@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use tracing::{Instrument, Span};
 
 use crate::handler::{Context, Handler, Outcome, Reason};
 use crate::lease::Lease;
 use crate::message::Message;
+use crate::trace;
 
 /// How an attempt ended: the label `outcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,13 +123,28 @@ pub(crate) async fn run<H: Handler>(
     lease: &Lease,
     cut: &CancellationToken,
     breaker: Option<&CancellationToken>,
+    queue: &str,
+) -> (Ended, Remains) {
+    let span = trace::attempt(message, &context, queue);
+    let (ended, remains) = run_in(&span, handler, message, context, lease, cut, breaker).await;
+    trace::ended(&span, &ended);
+    (ended, remains)
+}
+
+async fn run_in<H: Handler>(
+    span: &Span,
+    handler: &Arc<H>,
+    message: &Arc<Message>,
+    context: Context,
+    lease: &Lease,
+    cut: &CancellationToken,
+    breaker: Option<&CancellationToken>,
 ) -> (Ended, Remains) {
     let started = Instant::now();
     let (deadline, cancellation) = (context.deadline, context.cancellation.clone());
-    let span = tracing::info_span!("attempt", message_id = &*message.id, attempt = context.attempt);
     let mut task = {
         let (handler, message) = (Arc::clone(handler), Arc::clone(message));
-        tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span))
+        tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span.clone()))
     };
     let (ending, reason, error) = tokio::select! {
         biased;

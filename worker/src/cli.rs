@@ -1,16 +1,20 @@
 //! The command line. An application with a handler of its own gets the same one by [`main`].
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::time::Instant;
 
-use crate::config::Settings;
 use crate::config::source::Source;
+use crate::config::{Locator, Settings};
+use crate::ecs::{self, Known};
 use crate::handler::Handler;
+use crate::logging::SpanLayer;
 use crate::sqs::Sqs;
-use crate::{admin, logging, preflight};
+use crate::{admin, logging, preflight, send};
 
 /// The exit code for settings and usage that are wrong (`EX_USAGE` of `sysexits.h`).
 pub const EXIT_USAGE: u8 = 64;
@@ -30,7 +34,7 @@ struct Arguments {
     command: Option<Command>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum Command {
     /// Drain the queue until SIGTERM or SIGINT (the default)
     Run,
@@ -40,6 +44,8 @@ enum Command {
     Config,
     /// Ask the worker that runs here whether it is alive; for container health checks
     Health,
+    /// Send messages to the queue: each line of a file, or of standard input, is one
+    Send(send::Arguments),
 }
 
 /// Runs the command line with the handler that `build` makes of the settings.
@@ -58,30 +64,53 @@ pub fn main<H: Handler>(build: impl FnOnce(&Settings) -> H) -> ExitCode {
             };
         }
     };
-    let variables = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
-        .collect();
-    let source = match Source::load(arguments.config.as_deref(), variables) {
-        Ok(source) => source,
-        Err(problem) => return refuse(&[problem]),
-    };
-    let settings = match Settings::check(&source) {
-        Ok(settings) => settings,
-        Err(problems) => return refuse(&problems),
-    };
-    let command = arguments.command.unwrap_or(Command::Run);
-    if matches!(command, Command::Config) {
-        print!("{}", source.describe());
-        return ExitCode::SUCCESS;
-    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    let code = runtime.block_on(execute(command, settings, build));
+    let code = runtime.block_on(start(arguments, build));
     // Blocking work of a handler that does not end must not hold up the exit.
     runtime.shutdown_background();
     code
+}
+
+/// Reads the settings, and does what was asked.
+async fn start<H: Handler>(arguments: Arguments, build: impl FnOnce(&Settings) -> H) -> ExitCode {
+    let variables: HashMap<String, String> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect();
+    let mut source = match Source::load(arguments.config.as_deref(), variables.clone()) {
+        Ok(source) => source,
+        Err(problem) => return refuse(&[problem]),
+    };
+    let command = arguments.command.unwrap_or(Command::Run);
+    if let Command::Send(arguments) = &command {
+        return match Settings::check_for_sending(&source) {
+            Ok((locator, timeout)) => send(&locator, timeout, arguments).await,
+            Err(problems) => refuse(&problems),
+        };
+    }
+    let mut known = Known::default();
+    if matches!(command, Command::Health) {
+        // Which release it is does not matter to the question, and asking ECS every few seconds has a limit.
+        source.offer("release", "unknown", "the health check");
+    } else {
+        known = match ecs::identify(&mut source, &variables).await {
+            Ok(known) => known,
+            Err(error) => return failed(&error),
+        };
+    }
+    let mut settings = match Settings::check(&source) {
+        Ok(settings) => settings,
+        Err(problems) => return refuse(&problems),
+    };
+    if matches!(command, Command::Config) {
+        print!("{}", source.describe());
+        return ExitCode::SUCCESS;
+    }
+    settings.ecs.known = known;
+    settings.ecs.agent = variables.get(ecs::AGENT_VARIABLE).cloned();
+    execute(command, settings, build).await
 }
 
 async fn execute<H: Handler>(
@@ -90,7 +119,8 @@ async fn execute<H: Handler>(
     build: impl FnOnce(&Settings) -> H,
 ) -> ExitCode {
     match command {
-        Command::Config => ExitCode::SUCCESS,
+        // These two were answered before.
+        Command::Config | Command::Send(_) => ExitCode::SUCCESS,
         Command::Health => match admin::ask(settings.admin, "/livez", Duration::from_secs(3)).await {
             Ok(_) => ExitCode::SUCCESS,
             Err(error) => failed(&error),
@@ -112,18 +142,82 @@ async fn execute<H: Handler>(
             }
         }
         Command::Run => {
-            if let Err(error) = logging::start(&settings.log, &settings.identity) {
+            #[cfg(feature = "otlp")]
+            let (exporter, spans) = match exporter(&settings) {
+                Ok(exporter) => {
+                    let spans = exporter
+                        .as_ref()
+                        .map(|exporter| Box::new(exporter.layer()) as SpanLayer);
+                    (exporter, spans)
+                }
+                Err(error) => return failed(&error),
+            };
+            #[cfg(not(feature = "otlp"))]
+            let spans: Option<SpanLayer> = None;
+            if let Err(error) = logging::start_with(&settings.log, &settings.identity, spans) {
                 return failed(&error);
             }
             let handler = build(&settings);
-            match crate::run::run(settings, handler).await {
+            let code = match crate::run::run(settings, handler).await {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
                     tracing::error!(error = %error, "worker failed");
                     ExitCode::FAILURE
                 }
+            };
+            #[cfg(feature = "otlp")]
+            if let Some(exporter) = exporter {
+                // It blocks, and needs the runtime meanwhile. A panic in it is nobody's loss.
+                let _ = tokio::task::spawn_blocking(move || exporter.shutdown()).await;
             }
+            code
         }
+    }
+}
+
+/// What exports spans, where that is asked for.
+#[cfg(feature = "otlp")]
+fn exporter(settings: &Settings) -> Result<Option<crate::trace::otlp::Spans>, String> {
+    let Some(otlp) = &settings.otlp else {
+        return Ok(None);
+    };
+    let service = settings
+        .ecs
+        .known
+        .task
+        .as_ref()
+        .and_then(|task| task.service.clone());
+    let options = crate::trace::otlp::Options {
+        endpoint: otlp.endpoint.clone(),
+        sample_ratio: otlp.sample_ratio,
+        service: std::env::var("OTEL_SERVICE_NAME")
+            .ok()
+            .or(service)
+            .unwrap_or_else(|| "worker".to_owned()),
+    };
+    crate::trace::otlp::Spans::start(&options, &settings.identity).map(Some)
+}
+
+async fn send(locator: &Locator, timeout: Duration, arguments: &send::Arguments) -> ExitCode {
+    let began = Instant::now();
+    let sqs = Sqs::from_environment(timeout).await;
+    let summary = match send::run(&sqs, locator, arguments).await {
+        Ok(summary) => summary,
+        Err(error) => return failed(&error),
+    };
+    let name = match locator {
+        Locator::Url(url) => url.rsplit('/').next().unwrap_or(url),
+        Locator::Name(name) => name,
+    };
+    let (text, problems) = send::report(&summary, name, began.elapsed());
+    for problem in &problems {
+        eprintln!("worker: {problem}");
+    }
+    println!("{text}");
+    if summary.is_whole() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
     }
 }
 

@@ -6,14 +6,19 @@
 pub mod fields;
 pub mod source;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use hyper::http::uri::PathAndQuery;
+
 use self::source::{Problem, Source};
+use crate::handlers::http;
 use crate::handlers::orders::Faults;
 use crate::release::{Identity, Release, Track};
 use crate::retry::Backoff;
-use crate::{consumer, control, settle};
+use crate::{consumer, control, ecs, envelope, settle};
 
 /// Everything the worker can be told.
 #[derive(Clone, Debug)]
@@ -38,6 +43,10 @@ pub struct Settings {
     pub cloudwatch: CloudWatchSettings,
     /// `WORKER__HANDLER__…`
     pub handler: HandlerSettings,
+    /// `WORKER__HTTP__…`
+    pub http: http::Options,
+    /// `WORKER__ENVELOPE__…`
+    pub envelope: envelope::Options,
     /// How the main queue is consumed. The visibility timeout in it holds when [`QueueSettings::visibility`] is set.
     pub consumer: consumer::Options,
     /// `WORKER__SQS__TIMEOUT`: of every request but a receive.
@@ -46,10 +55,14 @@ pub struct Settings {
     pub shutdown: ShutdownSettings,
     /// `WORKER__STARTUP__TIMEOUT`: how long an unreachable SQS is tried again at start.
     pub startup: Duration,
+    /// `WORKER__ECS__…`, and what ECS says of the task.
+    pub ecs: EcsSettings,
     /// `WORKER__ADMIN__ADDRESS`
     pub admin: SocketAddr,
     /// `WORKER__LOG__…`
     pub log: LogSettings,
+    /// `WORKER__OTLP__…`; none without an endpoint.
+    pub otlp: Option<OtlpSettings>,
     /// `WORKER__ORDERS__…`
     pub orders: Faults,
 }
@@ -114,7 +127,29 @@ pub enum CloudWatchSink {
 #[derive(Clone, Debug)]
 pub struct HandlerSettings {
     /// `WORKER__HANDLER__KIND`
-    pub kind: String,
+    pub kind: HandlerKind,
+}
+
+/// The ready-made handlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandlerKind {
+    /// The sample workload.
+    Orders,
+    /// The application beside the worker.
+    Http,
+}
+
+/// What ECS has to do with the worker.
+#[derive(Clone, Debug, Default)]
+pub struct EcsSettings {
+    /// `WORKER__ECS__CANARY_SUFFIX`
+    pub canary_suffix: String,
+    /// `WORKER__ECS__TASK_PROTECTION`
+    pub task_protection: bool,
+    /// The variable `ECS_AGENT_URI`.
+    pub agent: Option<String>,
+    /// The task, as its metadata says.
+    pub known: ecs::Known,
 }
 
 /// How long a shutdown may take, in all.
@@ -143,6 +178,15 @@ pub struct LogSettings {
     pub failures_per_second: u32,
 }
 
+/// Where spans go.
+#[derive(Clone, Debug)]
+pub struct OtlpSettings {
+    /// `WORKER__OTLP__ENDPOINT`
+    pub endpoint: Uri,
+    /// `WORKER__OTLP__SAMPLE_RATIO`
+    pub sample_ratio: f64,
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -169,6 +213,20 @@ impl Settings {
         }
     }
 
+    /// What sending needs: the queue, and the timeout of a request. It sends for no release.
+    ///
+    /// # Errors
+    /// Every mistake in these, and unknown settings.
+    pub fn check_for_sending(source: &Source) -> Result<(Locator, Duration), Vec<Problem>> {
+        let mut reader = source.reader();
+        let (locator, timeout) = (locator(&mut reader), reader.duration("sqs.timeout"));
+        let problems = reader.problems();
+        match (locator, timeout) {
+            (Some(locator), Some(timeout)) if problems.is_empty() => Ok((locator, timeout)),
+            _ => Err(problems),
+        }
+    }
+
     /// `None` only where the reader has noted a problem.
     fn read(reader: &mut source::Reader<'_>) -> Option<Self> {
         let release = reader
@@ -188,29 +246,22 @@ impl Settings {
         let max_failure_rate = reader.optional_ratio("breaker.max_failure_rate");
         let slow_after = reader.duration("evidence.slow_after");
         let cloudwatch = cloudwatch(reader);
-        let kind = reader.choice("handler.kind");
+        let kind = handler_kind(reader);
+        let http = http_options(reader);
+        let envelope = envelope_options(reader);
         let deadline = reader.duration("handler.deadline");
         let request_timeout = reader.duration("sqs.timeout");
         let shutdown = reader
             .duration("shutdown.timeout")
             .map(|timeout| ShutdownSettings { timeout });
         let startup = reader.duration("startup.timeout");
+        let ecs = ecs_settings(reader);
         let admin = reader.address("admin.address");
         let log = log(reader);
+        let otlp = otlp(reader);
         let orders = orders(reader);
         let consumer = consumer_options(reader, wait, visibility, deadline);
-        if let (Some(wait), Some(shutdown)) = (wait, shutdown)
-            && wait + shutdown.reserve() > shutdown.timeout
-        {
-            let most = shutdown.timeout.saturating_sub(shutdown.reserve());
-            reader.note(
-                "queue.wait",
-                &format!(
-                    "at most {most:?}, so that the last receive ends within shutdown.timeout ({:?})",
-                    shutdown.timeout
-                ),
-            );
-        }
+        last_receive_ends(reader, wait, shutdown);
         Some(Self {
             identity: Identity {
                 release: release?,
@@ -230,15 +281,17 @@ impl Settings {
             max_failure_rate: max_failure_rate?,
             slow_after: slow_after?,
             cloudwatch: cloudwatch?,
-            handler: HandlerSettings {
-                kind: kind?.to_owned(),
-            },
+            handler: HandlerSettings { kind: kind? },
+            http: http?,
+            envelope: envelope?,
             consumer: consumer?,
             request_timeout: request_timeout?,
             shutdown: shutdown?,
             startup: startup?,
+            ecs: ecs?,
             admin: admin?,
             log: log?,
+            otlp: otlp?,
             orders: orders?,
         })
     }
@@ -282,6 +335,26 @@ fn cloudwatch(reader: &mut source::Reader<'_>) -> Option<CloudWatchSettings> {
         sink: sink?,
         interval: interval?,
     })
+}
+
+/// A shutdown waits for the receives under way, and the last may have just begun.
+fn last_receive_ends(
+    reader: &mut source::Reader<'_>,
+    wait: Option<Duration>,
+    shutdown: Option<ShutdownSettings>,
+) {
+    if let (Some(wait), Some(shutdown)) = (wait, shutdown)
+        && wait + shutdown.reserve() > shutdown.timeout
+    {
+        let most = shutdown.timeout.saturating_sub(shutdown.reserve());
+        reader.note(
+            "queue.wait",
+            &format!(
+                "at most {most:?}, so that the last receive ends within shutdown.timeout ({:?})",
+                shutdown.timeout
+            ),
+        );
+    }
 }
 
 fn locator(reader: &mut source::Reader<'_>) -> Option<Locator> {
@@ -341,6 +414,102 @@ fn consumer_options(
     })
 }
 
+fn handler_kind(reader: &mut source::Reader<'_>) -> Option<HandlerKind> {
+    reader.choice("handler.kind").map(|kind| match kind {
+        "http" => HandlerKind::Http,
+        _ => HandlerKind::Orders,
+    })
+}
+
+fn ecs_settings(reader: &mut source::Reader<'_>) -> Option<EcsSettings> {
+    let task_protection = reader.flag("ecs.task_protection");
+    let suffix = reader.required("ecs.canary_suffix");
+    let canary_suffix = suffix.and_then(|suffix| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        reader.parse("ecs.canary_suffix", &suffix, |suffix| {
+            let whole = suffix.chars().all(allowed);
+            whole.then(|| suffix.to_owned()).ok_or(())
+        })
+    });
+    Some(EcsSettings {
+        canary_suffix: canary_suffix?,
+        task_protection: task_protection?,
+        ..EcsSettings::default()
+    })
+}
+
+fn http_options(reader: &mut source::Reader<'_>) -> Option<http::Options> {
+    let url = reader.web_url("http.url");
+    let allow_remote = reader.flag("http.allow_remote");
+    let timeout = reader.optional_duration("http.timeout");
+    let content_type = reader.required("http.content_type").and_then(|text| {
+        reader.parse("http.content_type", &text, |text| {
+            let header = text.contains('/').then(|| HeaderValue::from_str(text).ok());
+            header.flatten().ok_or(())
+        })
+    });
+    let ready_path = match reader.optional("http.ready_path") {
+        None => Some(None),
+        Some(path) => reader.parse("http.ready_path", &path, |path| {
+            let path = path.starts_with('/').then(|| path.parse::<PathAndQuery>().ok());
+            path.flatten().map(Some).ok_or(())
+        }),
+    };
+    let (url, ready_path) = (url?, ready_path?);
+    if !allow_remote? && !is_loopback(&url) {
+        reader.note(
+            "http.url",
+            "a loopback address or localhost, or http.allow_remote = true",
+        );
+    }
+    let ready = ready_path.and_then(|path| {
+        let mut parts = url.clone().into_parts();
+        parts.path_and_query = Some(path);
+        Uri::from_parts(parts).ok() // another path changes nothing about what makes a URL whole
+    });
+    Some(http::Options {
+        url,
+        ready,
+        timeout: timeout?,
+        content_type: content_type?,
+    })
+}
+
+fn envelope_options(reader: &mut source::Reader<'_>) -> Option<envelope::Options> {
+    let sns = reader.flag("envelope.sns");
+    let s3_max_bytes = reader.count("envelope.s3_max_bytes");
+    let s3_buckets = match reader.optional("envelope.s3_buckets") {
+        None => Some(Vec::new()),
+        Some(names) => reader.parse("envelope.s3_buckets", &names, |names| {
+            let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
+            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+            let whole = |name: &String| (3..=63).contains(&name.len()) && name.chars().all(allowed);
+            if names.iter().all(whole) {
+                Ok(names)
+            } else {
+                Err(())
+            }
+        }),
+    };
+    if s3_buckets.as_ref().is_some_and(|names| !names.is_empty()) && !cfg!(feature = "s3") {
+        reader.note(
+            "envelope.s3_buckets",
+            "none: this worker was built without the feature s3",
+        );
+    }
+    Some(envelope::Options {
+        sns: sns?,
+        s3_buckets: s3_buckets?,
+        s3_max_bytes: s3_max_bytes?,
+    })
+}
+
+fn is_loopback(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
 fn log(reader: &mut source::Reader<'_>) -> Option<LogSettings> {
     let level = reader.required("log.level").and_then(|level| {
         reader.parse("log.level", &level, |level| {
@@ -360,6 +529,22 @@ fn log(reader: &mut source::Reader<'_>) -> Option<LogSettings> {
         format: format?,
         failures_per_second: u32::try_from(lines?).unwrap_or(u32::MAX),
     })
+}
+
+fn otlp(reader: &mut source::Reader<'_>) -> Option<Option<OtlpSettings>> {
+    let endpoint = reader.optional_web_url("otlp.endpoint");
+    let sample_ratio = reader.ratio("otlp.sample_ratio");
+    let (endpoint, sample_ratio) = (endpoint?, sample_ratio?);
+    if endpoint.is_some() && !cfg!(feature = "otlp") {
+        reader.note(
+            "otlp.endpoint",
+            "none: this worker was built without the feature otlp",
+        );
+    }
+    Some(endpoint.map(|endpoint| OtlpSettings {
+        endpoint,
+        sample_ratio,
+    }))
 }
 
 fn orders(reader: &mut source::Reader<'_>) -> Option<Faults> {

@@ -250,7 +250,7 @@ mod timestamp {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -258,7 +258,7 @@ mod tests {
     use super::*;
     use crate::message::Attributes;
 
-    fn story() -> Story {
+    pub(crate) fn story() -> Story {
         let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_790_000_000_123);
         Story {
             schema: SCHEMA,

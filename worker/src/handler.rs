@@ -31,6 +31,11 @@ pub trait Handler: Send + Sync + 'static {
     fn reasons(&self) -> &[Reason] {
         &[]
     }
+
+    /// Waits until the handler can take messages: none is received before. To be cancel safe. Ready at once by default.
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// What became of an attempt, as the handler sees it.

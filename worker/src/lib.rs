@@ -10,12 +10,15 @@ pub mod clock;
 pub mod config;
 pub mod consumer;
 pub mod control;
+pub mod ecs;
+pub mod envelope;
 pub mod events;
 pub mod evidence;
 pub mod failure;
 pub mod gate;
 pub mod handler;
 pub mod handlers;
+mod http_client;
 pub mod lease;
 pub mod logging;
 pub mod message;
@@ -25,6 +28,7 @@ pub mod release;
 pub mod retry;
 pub mod settle;
 pub mod shutdown;
+pub mod trace;
 
 #[cfg(feature = "sqs")]
 pub mod cli;
@@ -32,6 +36,8 @@ pub mod cli;
 pub mod preflight;
 #[cfg(feature = "sqs")]
 pub mod run;
+#[cfg(feature = "sqs")]
+pub mod send;
 #[cfg(feature = "sqs")]
 pub mod sqs;
 

@@ -10,20 +10,38 @@ use std::time::SystemTime;
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::layer as fmt_layer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{LogFormat, LogSettings};
 use crate::release::Identity;
+
+/// A layer that takes spans besides the log, such as an exporter.
+pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// Starts logging to standard error for the whole process, and logs panics.
 ///
 /// # Errors
 /// When logging was started before, or the level is no directive.
 pub fn start(settings: &LogSettings, identity: &Identity) -> Result<(), String> {
+    start_with(settings, identity, None)
+}
+
+/// As [`start`]; `spans` takes the spans as well, whatever the level of the log.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(
+    settings: &LogSettings,
+    identity: &Identity,
+    spans: Option<SpanLayer>,
+) -> Result<(), String> {
     let filter: EnvFilter = settings
         .level
         .parse()
@@ -33,22 +51,25 @@ pub fn start(settings: &LogSettings, identity: &Identity) -> Result<(), String> 
         LogFormat::Text => false,
         LogFormat::Auto => !io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr);
-    let started = if json {
-        let lines = JsonLines {
-            identity: identity.clone(),
-        };
-        builder.fmt_fields(SpanFields).event_format(lines).try_init()
-    } else {
-        let lines = TextLines {
-            identity: identity.clone(),
-        };
-        builder
-            .with_ansi(io::stderr().is_terminal())
-            .event_format(lines)
-            .try_init()
+    let identity = identity.clone();
+    let started = match (json, spans) {
+        (true, None) => tracing_subscriber::registry()
+            .with(filter)
+            .with(json_lines(identity))
+            .try_init(),
+        (false, None) => tracing_subscriber::registry()
+            .with(filter)
+            .with(text_lines(identity))
+            .try_init(),
+        // The filter is for the lines alone: one over both would hide spans from the exporter.
+        (true, Some(spans)) => tracing_subscriber::registry()
+            .with(spans)
+            .with(json_lines(identity).with_filter(filter))
+            .try_init(),
+        (false, Some(spans)) => tracing_subscriber::registry()
+            .with(spans)
+            .with(text_lines(identity).with_filter(filter))
+            .try_init(),
     };
     started.map_err(|error| error.to_string())?;
     std::panic::set_hook(Box::new(|panic| {
@@ -57,6 +78,26 @@ pub fn start(settings: &LogSettings, identity: &Identity) -> Result<(), String> 
         tracing::error!(location, panic = text, "panicked");
     }));
     Ok(())
+}
+
+fn json_lines<S>(identity: Identity) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fmt_layer()
+        .with_writer(io::stderr)
+        .fmt_fields(SpanFields)
+        .event_format(JsonLines { identity })
+}
+
+fn text_lines<S>(identity: Identity) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fmt_layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .event_format(TextLines { identity })
 }
 
 struct TextLines {
@@ -117,7 +158,9 @@ where
                 .get::<FormattedFields<SpanFields>>()
                 .map(|fields| format!("{{{}}}", fields.fields.trim_end_matches(',')));
             if let Some(Ok(Value::Object(fields))) = fields.as_deref().map(serde_json::from_str) {
-                line.0.extend(fields);
+                // `otel.` is for exporters.
+                line.0
+                    .extend(fields.into_iter().filter(|(name, _)| !name.starts_with("otel.")));
             }
         }
         event.record(&mut line);

@@ -2,9 +2,6 @@
 
 use std::process::ExitCode;
 
-use worker::handler::Json;
-use worker::handlers::orders::Orders;
-
 fn main() -> ExitCode {
-    worker::cli::main(|settings| Json(Orders::new(settings.orders)))
+    worker::cli::main(worker::handlers::ReadyMade::new)
 }

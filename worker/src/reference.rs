@@ -100,7 +100,7 @@ fn takes(field: &Field) -> String {
             .unwrap_or_default()
             .replace("a duration with a unit", "a duration"),
         Kind::Choice(words) => code(words, ", "),
-        Kind::Text(_) | Kind::Count { .. } | Kind::Ratio | Kind::Url | Kind::Address => whole,
+        Kind::Text(_) | Kind::Count { .. } | Kind::Ratio | Kind::Url | Kind::WebUrl | Kind::Address => whole,
     }
 }
 

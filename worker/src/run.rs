@@ -2,12 +2,16 @@
 
 mod publisher;
 mod steering;
+mod task;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_config::SdkConfig;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +21,7 @@ use crate::config::Settings;
 use crate::consumer::reflexes::{HandoverQueue, Steering};
 use crate::consumer::{Consumer, Options, Parts, Shutdown};
 use crate::control::Directives;
+use crate::envelope::{self, Unwrapped};
 use crate::events::Events;
 use crate::evidence::Evidence;
 use crate::failure::Target;
@@ -45,9 +50,19 @@ pub enum RunError {
     #[error("admin.address: {address}: {error}; expected an address that is free")]
     Admin {
         /// The setting's value.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system said.
         error: std::io::Error,
+    },
+    /// Task protection is asked for, and there is no agent that could give it.
+    #[error(
+        "ecs.task_protection: true, and ECS_AGENT_URI is {base:?} ({error}); expected the URL that ECS sets in its containers"
+    )]
+    Protection {
+        /// The variable's value.
+        base: String,
+        /// What is wrong with it.
+        error: String,
     },
     /// Anything else the system refuses.
     #[error("{0}")]
@@ -68,17 +83,9 @@ pub enum RunError {
 /// [`RunError`]; with none, everything in hand was settled.
 pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunError> {
     let mut signals = Signals::catch()?;
-    let listener = TcpListener::bind(settings.admin).await;
-    let listener = listener.map_err(|error| RunError::Admin {
-        address: settings.admin,
-        error,
-    })?;
-    tracing::info!(
-        address = %listener.local_addr()?,
-        version = env!("CARGO_PKG_VERSION"),
-        revision = REVISION,
-        "worker starts"
-    );
+    let listener = listen(settings.admin).await?;
+    task::tell(&settings.ecs);
+    let agent = task::agent(&settings.ecs)?;
     let sqs = Sqs::from_environment(settings.request_timeout).await;
     let queues = tokio::select! {
         queues = preflight::run(&sqs, &settings) => queues?,
@@ -87,6 +94,8 @@ pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunEr
     let shutdown = Shutdown::default();
     let config = crate::sqs::environment().await;
     let (mut reader, directives) = steering::reader(&settings.control, settings.identity.track, &config);
+    let payloads = payloads(&settings.envelope, &config);
+    let handler = Unwrapped::new(handler, payloads, settings.envelope.clone());
     let assembly = Assembly::new(&settings, handler, &shutdown, directives);
     let Assembled {
         consumers,
@@ -116,13 +125,14 @@ pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunEr
     let healths = admin.consumers.clone();
     let serving = tokio::spawn(admin.serve(listener, stop_admin.clone()));
 
-    let mut tasks = tokio::task::JoinSet::new();
-    for consumer in consumers {
-        tasks.spawn(consumer.run());
-    }
+    let stop_protection = CancellationToken::new();
+    let protecting = task::protect(agent, &healths, &stop_protection);
+    let mut tasks: JoinSet<()> = consumers.into_iter().map(Consumer::run).collect();
     let work = async { while tasks.join_next().await.is_some() {} };
     let drained = supervise(work, &mut signals, &shutdown, settings.shutdown).await;
 
+    stop_protection.cancel();
+    task::lifted(protecting).await;
     upkeep.abort();
     stop_publisher.cancel();
     if let Some(publishing) = publishing {
@@ -136,6 +146,32 @@ pub async fn run<H: Handler>(settings: Settings, handler: H) -> Result<(), RunEr
     // A scrape under way may end; a client that never reads may not hold up the exit.
     let _ = tokio::time::timeout(Duration::from_millis(500), serving).await;
     report(&healths, drained)
+}
+
+/// Opens the admin endpoint, and says where: the first line of a worker that runs.
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let listener = TcpListener::bind(address).await;
+    let listener = listener.map_err(|error| RunError::Admin { address, error })?;
+    tracing::info!(
+        address = %listener.local_addr()?,
+        version = env!("CARGO_PKG_VERSION"),
+        revision = REVISION,
+        "worker starts"
+    );
+    Ok(listener)
+}
+
+/// What fetches bodies from S3, where that is asked for.
+#[cfg(feature = "s3")]
+fn payloads(options: &envelope::Options, config: &SdkConfig) -> Option<envelope::s3::S3> {
+    let asked = !options.s3_buckets.is_empty();
+    asked.then(|| envelope::s3::S3::new(config))
+}
+
+/// Settings that ask for S3 are refused without the feature.
+#[cfg(not(feature = "s3"))]
+const fn payloads(_: &envelope::Options, _: &SdkConfig) -> Option<envelope::NoPayloads> {
+    None
 }
 
 /// Says what was done and what was left.

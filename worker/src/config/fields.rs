@@ -30,6 +30,8 @@ pub enum Kind {
     Ratio,
     /// The URL of a queue.
     Url,
+    /// The URL of anything else.
+    WebUrl,
     /// `host:port`, the host an IP address.
     Address,
 }
@@ -54,6 +56,7 @@ impl fmt::Display for Kind {
             }
             Self::Ratio => f.write_str("a number from 0 to 1"),
             Self::Url => f.write_str("a queue URL, http:// or https://"),
+            Self::WebUrl => f.write_str("a URL, http:// or https://, such as http://127.0.0.1:8080/messages"),
             Self::Address => f.write_str("an IP address and port, such as 127.0.0.1:9464"),
         }
     }
@@ -93,6 +96,9 @@ const fn count(min: usize, max: usize) -> Kind {
     Kind::Count { min, max }
 }
 
+/// Yes or no.
+const FLAG: Kind = Kind::Choice(&["false", "true"]);
+
 const fn millis(min: u64, max: u64) -> Kind {
     Kind::Duration {
         min: Duration::from_millis(min),
@@ -115,19 +121,19 @@ pub const FIELDS: &[Field] = &[
         "release",
         Kind::Text("1 to 128 characters of A-Z a-z 0-9 . _ - + : @ /"),
         None,
-        "The version of code and configuration that this process answers for; on every metric, log line and dead letter. Required.",
+        "The version of code and configuration that this process answers for; on every metric, log line and dead letter. Required but on ECS, where it is `<image tag>@<family>:<revision>` when not set.",
     ),
     field(
         "track",
         Kind::Choice(&["stable", "canary"]),
         Some("stable"),
-        "The part the process plays while a release is rolled out.",
+        "The part the process plays while a release is rolled out. On ECS it follows from the service's name when not set: see `ecs.canary_suffix`.",
     ),
     field(
         "service",
         Kind::Text("1 to 128 printable characters"),
         None,
-        "The service this process belongs to, in evidence and as the dimension `Service` in CloudWatch. There the queue's name stands where it is not known.",
+        "The service this process belongs to, in evidence and as the dimension `Service` in CloudWatch. There the queue's name stands where it is not known. On ECS it is the task's service when not set.",
     ),
     field(
         "concurrency",
@@ -215,15 +221,63 @@ pub const FIELDS: &[Field] = &[
     ),
     field(
         "handler.kind",
-        Kind::Choice(&["orders"]),
+        Kind::Choice(&["orders", "http"]),
         Some("orders"),
-        "What processes the messages.",
+        "What processes the messages: the sample workload, or the application that `[http]` names.",
     ),
     field(
         "handler.deadline",
         millis(10, 39_600_000),
         Some("30s"),
         "When an attempt is ended and counts as failed. It may be longer than the visibility timeout: the lease is extended.",
+    ),
+    field(
+        "http.url",
+        Kind::WebUrl,
+        Some("http://127.0.0.1:8080/"),
+        "Where the handler `http` posts messages to: the application beside the worker.",
+    ),
+    field(
+        "http.allow_remote",
+        FLAG,
+        Some("false"),
+        "Whether `http.url` may name another host than this one. What stands behind a network is slower, and can be there when half of the fleet does not reach it.",
+    ),
+    field(
+        "http.ready_path",
+        Kind::Text("a path, such as /healthz"),
+        None,
+        "Where a GET answers 2xx once the application takes messages; none is received before. Default: any answer to a HEAD of `http.url` but 502, 503 and 504.",
+    ),
+    field(
+        "http.timeout",
+        millis(10, 39_600_000),
+        None,
+        "How long the application may take to answer; then the message is tried again. Default: until `handler.deadline`.",
+    ),
+    field(
+        "http.content_type",
+        Kind::Text("a media type, such as application/json"),
+        Some("application/json"),
+        "What the body is said to be. It is posted as it is.",
+    ),
+    field(
+        "envelope.sns",
+        FLAG,
+        Some("false"),
+        "Whether the handler sees what is in SNS's envelope, for a subscription without raw delivery. Messages without one are passed as they are.",
+    ),
+    field(
+        "envelope.s3_buckets",
+        Kind::Text("names of buckets, separated by commas"),
+        None,
+        "The buckets that the extended client library may have put bodies into. The handler sees those; a pointer elsewhere is rejected. Only in a worker that was built with the feature `s3`.",
+    ),
+    field(
+        "envelope.s3_max_bytes",
+        count(1, 1_073_741_824),
+        Some("16777216"),
+        "The largest body that is fetched from S3. Each slot may hold one.",
     ),
     field(
         "retry.base",
@@ -280,6 +334,18 @@ pub const FIELDS: &[Field] = &[
         "How long an SQS that cannot be reached is tried again at start.",
     ),
     field(
+        "ecs.canary_suffix",
+        Kind::Text("the end of a service's name"),
+        Some("-canary"),
+        "Where `track` is not set: a task of a service whose name ends so is a canary.",
+    ),
+    field(
+        "ecs.task_protection",
+        FLAG,
+        Some("false"),
+        "Whether ECS is asked not to end the task for a scale-in or a deployment while messages are in hand. Only for handlers that may outlast `stopTimeout`: a worker that is never idle holds up every deployment.",
+    ),
+    field(
         "admin.address",
         Kind::Address,
         Some("127.0.0.1:9464"),
@@ -302,6 +368,18 @@ pub const FIELDS: &[Field] = &[
         count(0, 100_000),
         Some("10"),
         "The most log lines a second of each kind of failure; the next line says how many were left out.",
+    ),
+    field(
+        "otlp.endpoint",
+        Kind::WebUrl,
+        None,
+        "Where spans are sent to by OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces. None without it. Only in a worker that was built with the feature `otlp`.",
+    ),
+    field(
+        "otlp.sample_ratio",
+        Kind::Ratio,
+        Some("1"),
+        "The share of attempts that have a span.",
     ),
     field(
         "orders.latency",

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use config::{Config, Environment, File, FileFormat, Value, ValueKind};
+use hyper::Uri;
 use serde_json::Value as Json;
 
 use super::fields::{FIELDS, Field, Kind, find};
@@ -84,6 +85,24 @@ impl Source {
         Ok(Self { values })
     }
 
+    /// Whether somebody set `key`.
+    #[must_use]
+    pub fn is_given(&self, key: &str) -> bool {
+        self.given(key).is_some()
+    }
+
+    /// Sets `key` to what `origin` says, unless somebody set it.
+    pub fn offer(&mut self, key: &str, value: &str, origin: &str) {
+        if !self.is_given(key) {
+            let given = Given {
+                text: value.to_owned(),
+                origin: origin.to_owned(),
+                quoted: true,
+            };
+            self.values.insert(key.to_owned(), given);
+        }
+    }
+
     /// A reader that gathers problems.
     #[must_use]
     pub fn reader(&self) -> Reader<'_> {
@@ -128,7 +147,12 @@ fn toml(field: &Field, value: &str) -> String {
     let number = match field.kind {
         Kind::Count { .. } => value.parse::<usize>().ok().map(|count| count.to_string()),
         Kind::Ratio => value.parse::<f64>().ok().map(|ratio| format!("{ratio:?}")),
-        Kind::Text(_) | Kind::Choice(_) | Kind::Duration { .. } | Kind::Url | Kind::Address => None,
+        Kind::Text(_)
+        | Kind::Choice(_)
+        | Kind::Duration { .. }
+        | Kind::Url
+        | Kind::WebUrl
+        | Kind::Address => None,
     };
     // A string of JSON is one of TOML, but for the character DEL.
     number.unwrap_or_else(|| Json::from(hidden(value)).to_string().replace('\u{7f}', "\\u007f"))
@@ -326,6 +350,33 @@ impl Reader<'_> {
             if whole { Ok(value.to_owned()) } else { Err(()) }
         };
         self.parse(key, &value, url).map(Some)
+    }
+
+    /// A URL with scheme and host.
+    pub fn web_url(&mut self, key: &str) -> Option<Uri> {
+        self.required(key)?;
+        self.optional_web_url(key)?
+    }
+
+    /// A URL with scheme and host, if there is one.
+    /// The outer option is none for a problem, the inner one for nothing given.
+    pub fn optional_web_url(&mut self, key: &str) -> Option<Option<Uri>> {
+        let Some(value) = self.optional(key) else {
+            return Some(None);
+        };
+        self.parse(key, &value, |value| {
+            let url = value.parse::<Uri>().ok();
+            let whole =
+                |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
+            // A user and a password in it would be sent nowhere: refuse them rather than seem to use them.
+            url.filter(|url| whole(url) && !value.contains('@')).ok_or(())
+        })
+        .map(Some)
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, key: &str) -> Option<bool> {
+        self.choice(key).map(|word| word == "true")
     }
 
     /// An address to listen on.

@@ -46,6 +46,7 @@ fn every_default_is_what_its_own_field_takes() {
             Kind::Duration { .. } => drop(reader.optional_duration(field.key)),
             Kind::Ratio => drop(reader.optional_ratio(field.key)),
             Kind::Url => drop(reader.url(field.key)),
+            Kind::WebUrl => drop(reader.optional_web_url(field.key)),
             Kind::Address => drop(reader.address(field.key)),
         }
         assert_eq!(reader.problems(), [], "{}", field.key);
@@ -168,7 +169,7 @@ fn an_empty_variable_is_as_good_as_none() {
 
 #[test]
 fn all_mistakes_are_told_at_once_each_with_field_value_origin_and_what_is_expected() {
-    let file = "concurrency = 0\n[handler]\nkind = \"http\"\n";
+    let file = "concurrency = 0\n[handler]\nkind = \"ftp\"\n";
     let pairs = [
         ("WORKER__RELEASE", "one two"),
         ("WORKER__RETRY__BASE", "20"),
@@ -180,7 +181,7 @@ fn all_mistakes_are_told_at_once_each_with_field_value_origin_and_what_is_expect
         r#"release (WORKER__RELEASE): "one two" from the environment; expected 1 to 128 characters"#,
         r#"concurrency (WORKER__CONCURRENCY): "0" from "#,
         "queue.url (WORKER__QUEUE__URL): not set; expected the queue's URL, or its name as queue.name",
-        r#"handler.kind (WORKER__HANDLER__KIND): "http" from "#,
+        r#"handler.kind (WORKER__HANDLER__KIND): "ftp" from "#,
         r#"retry.base (WORKER__RETRY__BASE): "20" from the environment; expected a duration with a unit"#,
         r#"queu.url: "***" from the environment; expected a setting that exists, perhaps queue.url"#,
     ];
@@ -400,4 +401,42 @@ fn the_sample_file_is_good_and_says_the_defaults() {
             );
         }
     }
+}
+
+#[test]
+fn an_application_elsewhere_needs_permission() {
+    let remote = ("WORKER__HTTP__URL", "http://orders.internal:8080/messages");
+    let told = refusal(&[remote]);
+    assert!(told.contains("http.url (WORKER__HTTP__URL)"), "{told}");
+    assert!(told.contains("http.allow_remote"), "{told}");
+    with(&[remote, ("WORKER__HTTP__ALLOW_REMOTE", "true")]).unwrap();
+    for local in [
+        "http://localhost/",
+        "http://127.0.0.9:80",
+        "http://[::1]:8080/a?b=c",
+    ] {
+        with(&[("WORKER__HTTP__URL", local)]).unwrap();
+    }
+    for wrong in [
+        "127.0.0.1:8080",
+        "ftp://127.0.0.1/",
+        "http://user:secret@127.0.0.1/",
+        "http://",
+    ] {
+        let told = refusal(&[("WORKER__HTTP__URL", wrong)]);
+        assert!(
+            told.contains("expected a URL") && !told.contains("secret"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn the_ready_path_is_one_of_the_application() {
+    let pairs = [
+        ("WORKER__HTTP__URL", "http://127.0.0.1:9000/work?a=b"),
+        ("WORKER__HTTP__READY_PATH", "/healthz"),
+    ];
+    let ready = with(&pairs).unwrap().http.ready.unwrap();
+    assert_eq!(ready.to_string(), "http://127.0.0.1:9000/healthz");
 }

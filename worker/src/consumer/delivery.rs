@@ -300,6 +300,7 @@ async fn one_attempt<Q: Queue, H: Handler>(
         &delivery.lease,
         &shared.shutdown.cut,
         breaker.as_ref(),
+        shared.parts.description.name(),
     )
     .await;
     AttemptEnded {

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering:
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 /// The poll loop wakes up at least this often, whatever happens.
@@ -24,6 +25,7 @@ pub struct Health {
     ended: AtomicBool,
     failures: AtomicU32,
     held: AtomicUsize,
+    busy: watch::Sender<bool>,
     stuck: AtomicUsize,
     done: AtomicU64,
     failed: AtomicU64,
@@ -40,6 +42,7 @@ impl Health {
             ended: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             held: AtomicUsize::new(0),
+            busy: watch::Sender::new(false),
             stuck: AtomicUsize::new(0),
             done: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -93,6 +96,12 @@ impl Health {
     #[must_use]
     pub fn held(&self) -> usize {
         self.held.load(Relaxed)
+    }
+
+    /// Whether anything is in hand, and its changes. The end of the work may be told up to [`TICK`] late.
+    #[must_use]
+    pub fn busy(&self) -> watch::Receiver<bool> {
+        self.busy.subscribe()
     }
 
     /// Messages whose handler said `Done`.
@@ -162,5 +171,8 @@ impl Health {
 
     pub(super) fn hold(&self, held: usize) {
         self.held.store(held, Relaxed);
+        let busy = held > 0;
+        self.busy
+            .send_if_modified(|was| std::mem::replace(was, busy) != busy);
     }
 }

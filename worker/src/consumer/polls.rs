@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout_at};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until, timeout_at};
 
 use super::Shared;
 use super::delivery::{self, Delivery};
@@ -45,6 +45,7 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
     let mut directives = shared.reflexes.directives.clone();
     let mut tick = interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    await_handler(shared, &mut tick).await;
     shared.health.polling(true);
     // Bounded by the shutdown; each turn waits for one of its branches.
     loop {
@@ -87,6 +88,20 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
         }
     }
     set_gauges(shared, 0);
+}
+
+/// Waits until the handler can take messages, or the shutdown. Waiting is no lack of life.
+async fn await_handler<Q: Queue, H: Handler>(shared: &Shared<Q, H>, tick: &mut Interval) {
+    let mut ready = std::pin::pin!(shared.parts.handler.ready());
+    // As long as the handler says, and no longer than until the shutdown.
+    loop {
+        tokio::select! {
+            biased;
+            () = shared.shutdown.stop.cancelled() => break,
+            () = &mut ready => break,
+            _ = tick.tick() => shared.health.wake(),
+        }
+    }
 }
 
 /// How eagerly to poll.

@@ -232,16 +232,20 @@ pub(crate) fn text(value: &str) -> MessageAttributeValue {
         .unwrap()
 }
 
-fn client(endpoint: &str) -> Client {
-    let http = Builder::new()
+/// An HTTP client as the SDK wants it.
+pub(crate) fn http() -> aws_sdk_sqs::config::SharedHttpClient {
+    Builder::new()
         .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
-        .build_https();
+        .build_https()
+}
+
+fn client(endpoint: &str) -> Client {
     let config = aws_sdk_sqs::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .endpoint_url(endpoint)
         .region(Region::new(REGION))
         .credentials_provider(Credentials::new("test", "test", None, None, "tests"))
-        .http_client(http)
+        .http_client(http())
         .build();
     Client::from_conf(config)
 }

@@ -9,16 +9,22 @@
 )]
 #![expect(clippy::float_cmp, reason = "the samples compared are whole numbers")]
 
+mod application;
 mod bad_inputs;
 #[cfg(feature = "cloudwatch")]
 mod cloudwatch;
 mod crash;
 mod drain;
+mod ecs;
+mod envelope;
 mod fifo;
 mod handover;
 mod localstack;
 mod outage;
 mod process;
 mod proxy;
+mod send;
 mod shutdown;
 mod startup;
+#[cfg(feature = "otlp")]
+mod traces;
