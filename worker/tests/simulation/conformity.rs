@@ -14,7 +14,8 @@ use worker::queue::{BatchResult, Description, Outgoing, Queue, ReceiveRequest, V
 use worker::sqs::Sqs;
 
 use crate::case::Case;
-use crate::wire::{Life, Sea, Wire};
+use crate::sea::Sea;
+use crate::wire::{Life, Wire};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 

@@ -16,7 +16,10 @@ mod ledger;
 mod process;
 mod regressions;
 mod run;
+mod sea;
 mod shrink;
+mod tracks;
+mod translation;
 mod wire;
 
 use std::collections::BTreeMap;

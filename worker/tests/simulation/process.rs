@@ -23,7 +23,8 @@ use worker::settle;
 
 use crate::case::{Act, Case};
 use crate::ledger::ProcessId;
-use crate::wire::{EPOCH, Life, Sea, Wire};
+use crate::sea::{EPOCH, Sea};
+use crate::wire::{Life, Wire};
 
 /// What each message's attempts do, and how many were made.
 #[derive(Debug)]

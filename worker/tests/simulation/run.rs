@@ -10,7 +10,7 @@ use worker::queue::Outgoing;
 
 use crate::case::{Act, Case, Operation, PROCESSES};
 use crate::process::{Process, Scripts};
-use crate::wire::Sea;
+use crate::sea::Sea;
 
 /// How long a run may take on its own clock: longer than all retries of all messages together.
 const LIMIT: Duration = Duration::from_secs(60 * 60);
