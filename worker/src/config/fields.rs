@@ -193,7 +193,7 @@ pub const FIELDS: &[Field] = &[
         "control.interval",
         millis(100, 3_600_000),
         None,
-        "How often the control document is read, less up to a fifth. Default: 5 s on the canary, 60 s on stable and there 5 s while a release is rolled out.",
+        "How often the control document is read, less up to a fifth. Default: 5 s on the canary, 60 s on stable.",
     ),
     field(
         "breaker.max_failure_rate",

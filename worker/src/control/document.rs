@@ -26,7 +26,7 @@ pub struct Document {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Tracks {
-    /// What a canary may do. Present while a release is rolled out: stable workers then read every few seconds too.
+    /// What a canary may do. Present while a release is rolled out: stable workers then publish their evidence more often.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<TrackControl>,
     /// What stable workers may do.
