@@ -207,6 +207,21 @@ impl Collector {
         }
     }
 
+    /// Processes that the fleet does not name any more have ended, even if nobody was there to be told: no window waits for them.
+    /// How they ended is not known, so that what they had begun does not count.
+    pub fn retain(&mut self, is_there: impl Fn(&str) -> bool) {
+        let missing: Vec<String> = self
+            .kept
+            .processes
+            .iter()
+            .filter(|(_, process)| !process.gone && !is_there(&process.name))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in missing {
+            self.end(&id, End::Stopped);
+        }
+    }
+
     fn end(&mut self, id: &str, how: End) {
         let Some(process) = self.kept.processes.get_mut(id) else {
             return;

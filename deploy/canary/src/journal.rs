@@ -20,6 +20,7 @@ use crate::moment::Moment;
 use crate::rollout::{Ask, Happening, State};
 
 pub use file::FileStore;
+pub(crate) use file::replace;
 
 /// The form this version writes, and the newest it reads.
 pub const SCHEMA: u32 = 1;

@@ -5,11 +5,15 @@
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered.
 
 pub mod command;
+pub mod drive;
 pub mod evidence;
+pub mod fleet;
 pub mod journal;
 pub mod judge;
+pub mod letters;
 pub mod moment;
 pub mod plan;
 pub mod redrive;
 pub mod rollout;
+pub mod settings;
 pub mod simulate;

@@ -1,6 +1,6 @@
 //! A rollout as a pure state machine: a state and an event in, the next state and what is to be done out.
 //!
-//! No clock, no network, no `async`: whoever drives it brings events in and carries actions out.
+//! No clock, no network, no `async`: the [`drive`](crate::drive) module brings events in and carries actions out.
 //!
 //! **Standing actions.** Each phase names the actions that must hold while it lasts ([`Action`], all idempotent). A transition's
 //! actions are those that stand in the new phase and did not in the old one. A tool that is started again repeats all that stand

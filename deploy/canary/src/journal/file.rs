@@ -100,7 +100,7 @@ impl FileStore {
 }
 
 /// Writes `value` to `path` so that a reader sees the old contents or the new, and a crash of the machine leaves one of them.
-fn replace(path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
+pub(crate) fn replace(path: &Path, value: &impl serde::Serialize) -> Result<(), StoreError> {
     let text = serde_json::to_vec(value).map_err(|error| StoreError::Broken(error.to_string()))?;
     let new = path.with_extension("new");
     let write = || -> io::Result<()> {

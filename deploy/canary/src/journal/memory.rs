@@ -1,4 +1,4 @@
-//! A store for tests.
+//! A store for tests, which can be told to die at a write.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,6 +13,43 @@ struct Kept {
     journal: Option<Journal>,
     writes: u64,
     history: Vec<Journal>,
+    dies_at: Option<(u64, Death)>,
+}
+
+/// When a tool dies that writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// Just before it is written.
+    Before,
+    /// Just after.
+    After,
+}
+
+/// The error with which a tool "dies".
+pub(crate) const DEAD: &str = "killed";
+
+impl MemoryStore {
+    pub(crate) fn die_at(&self, write: u64, death: Death) {
+        self.0.lock().unwrap().dies_at = Some((write, death));
+    }
+
+    pub(crate) fn writes(&self) -> u64 {
+        self.0.lock().unwrap().writes
+    }
+
+    pub(crate) fn journal(&self) -> Option<Journal> {
+        self.0.lock().unwrap().journal.clone()
+    }
+
+    /// Changes the journal as somebody else would.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Journal)) {
+        let mut kept = self.0.lock().unwrap();
+        let writes = kept.writes + 1;
+        let journal = kept.journal.as_mut().unwrap();
+        change(journal);
+        journal.writes = writes;
+        kept.writes = writes;
+    }
 }
 
 impl Store for MemoryStore {
@@ -28,12 +65,22 @@ impl Store for MemoryStore {
         if now.as_ref() != expected {
             return Err(StoreError::Conflict);
         }
+        let dies = kept.dies_at.filter(|(write, _)| *write == kept.writes + 1);
+        let dead = || StoreError::Unreachable(DEAD.to_owned());
+        if dies.is_some_and(|(_, death)| death == Death::Before) {
+            kept.dies_at = None;
+            return Err(dead());
+        }
         kept.writes += 1;
         let mut journal = journal.clone();
         journal.writes = kept.writes;
         // What is kept is what a reader of the bytes would get.
         let text = serde_json::to_vec(&journal).map_err(|error| StoreError::Broken(error.to_string()))?;
         kept.journal = Some(Journal::read(&text)?);
+        if dies.is_some() {
+            kept.dies_at = None;
+            return Err(dead());
+        }
         Ok(Version(kept.writes.to_string()))
     }
 

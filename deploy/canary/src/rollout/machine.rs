@@ -57,9 +57,10 @@ pub fn step(course: &Course, state: &State, now: Moment, event: &Event) -> Trans
     };
     match event {
         Event::Restarted => {
+            step.wait_anew();
             return Transition {
-                state: state.clone(),
-                actions: standing(course, state),
+                actions: standing(course, &step.state),
+                state: step.state,
                 happened: Vec::new(),
                 refused: None,
             };
@@ -374,6 +375,11 @@ impl Step<'_> {
             HoldReason::Person { .. } => self.state.deadline.map(|deadline| deadline.plus(held)),
             HoldReason::Inconclusive => Some(self.now.after(self.course.plan.deadline)),
         };
+        self.wait_anew();
+    }
+
+    /// Time in which nobody drove, or nobody was to go on, does not count against processes that are to get ready.
+    fn wait_anew(&mut self) {
         if let Phase::Deploying { since } | Phase::Promoting { since } | Phase::Controlling { since } =
             &mut self.state.phase
         {

@@ -1,0 +1,214 @@
+//! One process: started, found again, looked at, signalled.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Seek, SeekFrom};
+use std::net::SocketAddr;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::Deserialize;
+
+/// The variable that marks a process as one of a fleet.
+pub(super) const TOKEN: &str = "CANARY_PROCESS";
+
+/// A process, of this tool or adopted from one before.
+#[derive(Debug)]
+pub(super) struct Process {
+    pid: u32,
+    /// None for one that was adopted: it is the child of another process.
+    child: Option<Child>,
+    /// When the system started it, so that another process with its number is not taken for it.
+    born: Option<u64>,
+    terminated: bool,
+    killed: bool,
+}
+
+/// Whether a process lives.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Alive {
+    Yes,
+    /// How it ended, in words.
+    Ended(String),
+}
+
+impl Process {
+    /// Starts `command` with `variables` on top of this tool's environment, its output at the end of the file `log`.
+    ///
+    /// It is in a process group of its own: what is typed at the tool's terminal is not for it.
+    pub(super) fn start(
+        command: &[String],
+        variables: &BTreeMap<String, String>,
+        log: &Path,
+    ) -> Result<Self, String> {
+        let program = executable(command)?;
+        let open = || OpenOptions::new().create(true).append(true).open(log);
+        let log = |error: std::io::Error| format!("the log {}: {error}", log.display());
+        let (out, err) = (open().map_err(log)?, open().map_err(log)?);
+        let child = Command::new(program)
+            .args(&command[1..])
+            .envs(variables)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(out)
+            .stderr(err)
+            .spawn()
+            .map_err(|error| format!("{program}: {error}"))?;
+        let pid = child.id();
+        Ok(Self {
+            pid,
+            child: Some(child),
+            born: born(pid),
+            terminated: false,
+            killed: false,
+        })
+    }
+
+    /// A process that another tool has started.
+    pub(super) fn adopted(pid: u32) -> Self {
+        Self {
+            pid,
+            child: None,
+            born: born(pid),
+            terminated: false,
+            killed: false,
+        }
+    }
+
+    pub(super) fn is_adopted(&self) -> bool {
+        self.child.is_none()
+    }
+
+    pub(super) fn look(&mut self) -> Alive {
+        match &mut self.child {
+            Some(child) => match child.try_wait() {
+                Ok(None) => Alive::Yes,
+                Ok(Some(status)) => Alive::Ended(describe(status)),
+                Err(error) => Alive::Ended(error.to_string()),
+            },
+            None if is_there(self.pid, self.born) => Alive::Yes,
+            None => Alive::Ended("it is not there any more".to_owned()),
+        }
+    }
+
+    /// SIGTERM, once.
+    pub(super) fn terminate(&mut self) {
+        if !std::mem::replace(&mut self.terminated, true) {
+            self.signal(Signal::SIGTERM);
+        }
+    }
+
+    /// SIGKILL, once.
+    pub(super) fn kill(&mut self) {
+        if !std::mem::replace(&mut self.killed, true) {
+            self.signal(Signal::SIGKILL);
+        }
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        if self.look() == Alive::Yes
+            && let Ok(pid) = i32::try_from(self.pid)
+        {
+            // It may end between the look and the signal; that is what is wanted.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => match Signal::try_from(signal) {
+            Ok(signal) => signal.to_string(),
+            Err(_) => format!("signal {signal}"),
+        },
+        (None, None) => status.to_string(),
+    }
+}
+
+/// The program of `command`, if it is one that can be started.
+pub(super) fn executable(command: &[String]) -> Result<&str, String> {
+    let program = command
+        .first()
+        .ok_or("the command is empty; expected a program and its arguments")?;
+    if program.contains('/') && !Path::new(program).is_file() {
+        return Err(format!("the command's program {program} is not there"));
+    }
+    Ok(program)
+}
+
+/// The state letter of a process and when it was started, from `/proc`.
+fn stat(pid: u32) -> Option<(char, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything.
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+fn born(pid: u32) -> Option<u64> {
+    stat(pid).map(|(_, born)| born)
+}
+
+fn is_there(pid: u32, as_born: Option<u64>) -> bool {
+    // Z and X: it has ended, and nobody has asked how.
+    stat(pid).is_some_and(|(state, born)| !matches!(state, 'Z' | 'X') && Some(born) == as_born)
+}
+
+/// The processes whose environment has one of `tokens`, by token.
+pub(super) fn find<'t>(tokens: impl Iterator<Item = &'t str>) -> BTreeMap<String, u32> {
+    let wanted: BTreeMap<Vec<u8>, String> = tokens
+        .filter(|token| !token.is_empty())
+        .map(|token| (format!("{TOKEN}={token}").into_bytes(), token.to_owned()))
+        .collect();
+    let mut found = BTreeMap::new();
+    let Ok(all) = fs::read_dir("/proc") else {
+        return found;
+    };
+    for entry in all.flatten() {
+        let pid = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok());
+        let (Some(pid), Ok(environment)) = (pid, fs::read(entry.path().join("environ"))) else {
+            continue;
+        };
+        let token = environment
+            .split(|byte| *byte == 0)
+            .find_map(|pair| wanted.get(pair));
+        if let Some(token) = token
+            && is_there(pid, born(pid))
+        {
+            // A worker's own children have its environment too; the first is the worker.
+            found
+                .entry(token.clone())
+                .and_modify(|kept: &mut u32| *kept = (*kept).min(pid))
+                .or_insert(pid);
+        }
+    }
+    found
+}
+
+/// The most of a log's end that is searched.
+const TAIL: u64 = 1 << 20;
+
+/// Where a process says in its log that its admin endpoint is: the field `address` of the line `worker starts`.
+pub(super) fn address(log: &Path) -> Option<SocketAddr> {
+    #[derive(Deserialize)]
+    struct Line {
+        message: String,
+        address: SocketAddr,
+    }
+    let mut file = fs::File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).ok()?;
+    let lines = text.split(|byte| *byte == b'\n');
+    let mut said = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    said.rfind(|line| line.message == "worker starts")
+        .map(|line| line.address)
+}
