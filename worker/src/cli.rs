@@ -1,6 +1,7 @@
 //! The command line. An application with a handler of its own gets the same one by [`main`].
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -52,7 +53,15 @@ enum Command {
 ///
 /// 0: ended as asked; 1: an error; 64: wrong settings or usage.
 pub fn main<H: Handler>(build: impl FnOnce(&Settings) -> H) -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    main_from(std::env::args_os(), build)
+}
+
+/// As [`main`], for a binary that is more than a worker: `arguments` begin with the name to be shown in help and errors.
+pub fn main_from<H: Handler>(
+    arguments: impl IntoIterator<Item = OsString>,
+    build: impl FnOnce(&Settings) -> H,
+) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             // Help and version are no errors, and go to standard output. A closed one is nobody's loss.

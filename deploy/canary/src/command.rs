@@ -1,6 +1,12 @@
 //! The command line.
 
+mod ask;
+#[cfg(feature = "demo")]
+mod demo;
+mod fleet;
+pub(crate) mod lines;
 mod redrive;
+mod rollout;
 mod simulate;
 
 use std::io::Read as _;
@@ -25,11 +31,28 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A queue, a stream of orders and four releases on this machine: what all of this does, in two minutes.
+    #[cfg(feature = "demo")]
+    Demo(demo::Demo),
     /// What a plan says.
     #[command(subcommand)]
     Plan(PlanCommand),
     /// What a plan will do at some traffic: how long until a regression is caught, how often a good release is refused.
     Simulate(simulate::Simulate),
+    /// Takes a release through its plan: canary, comparison, promotion, bake. Started again, it goes on where it was.
+    Rollout(rollout::Rollout),
+    /// Promotes now, whatever is still to come of the plan.
+    Promote(ask::Promote),
+    /// Stops the rollout from going forward. What harms is rolled back all the same.
+    Pause(ask::Pause),
+    /// Goes on after a pause, or gives an inconclusive rollout its deadline once more.
+    Resume(ask::Resume),
+    /// Rolls back what is under way.
+    Abort(ask::Abort),
+    /// Puts a release back that was stable before.
+    Rollback(rollout::Rollback),
+    /// The worker processes of this machine, while no rollout is under way.
+    Fleet(fleet::Fleet),
     /// Sends dead letters back to the queue they came from: those of a release, say, that was rolled back.
     Redrive(redrive::Redrive),
 }
@@ -58,6 +81,15 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
                 plan.steps.len()
             );
         }
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => return demo.run(),
+        Command::Rollout(rollout) => return rollout.run(),
+        Command::Promote(promote) => return promote.run(),
+        Command::Pause(pause) => return pause.run(),
+        Command::Resume(resume) => return resume.run(),
+        Command::Abort(abort) => return abort.run(),
+        Command::Rollback(rollback) => return rollback.run(),
+        Command::Fleet(fleet) => return fleet.run(),
         Command::Simulate(simulate) => simulate.run()?,
         Command::Redrive(redrive) => redrive.run()?,
     }
@@ -66,6 +98,14 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// Bytes of the largest file that is read as a plan.
 const LARGEST_PLAN: u64 = 1 << 20;
+
+/// Runs a command that waits for things.
+fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)
+}
 
 fn read_plan(file: &Path) -> anyhow::Result<Plan> {
     let text = plan_text(file).with_context(|| format!("cannot read the plan {}", file.display()))?;

@@ -5,6 +5,8 @@
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered.
 
 pub mod command;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod drive;
 pub mod evidence;
 pub mod fleet;

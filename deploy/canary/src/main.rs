@@ -4,8 +4,18 @@ use std::process::ExitCode;
 
 use canary::command::{self, Arguments};
 use clap::Parser;
+use worker::handler::Json;
+use worker::handlers::orders::Orders;
 
 fn main() -> ExitCode {
+    // Not in the help: workers of the demo and of the tests are this binary itself.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|argument| argument == "worker")
+    {
+        let arguments = std::env::args_os().skip(1);
+        return worker::cli::main_from(arguments, |settings| Json(Orders::new(settings.orders)));
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -1,0 +1,51 @@
+//! `canary demo`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio_util::sync::CancellationToken;
+
+use super::rollout::cancel_on_signal;
+use crate::demo::{self, Options};
+
+/// A queue, a stream of orders and four releases on this machine: two promoted, two rolled back, every order accounted for.
+#[derive(Debug, Args)]
+pub(super) struct Demo {
+    /// Orders a second.
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u32).range(50..=5000))]
+    rate: u32,
+    /// On LocalStack instead of the embedded queue: at AWS_ENDPOINT_URL, else http://127.0.0.1:4566.
+    #[arg(long)]
+    localstack: bool,
+    /// Leaves queue, orders and workers running at the end, with addresses to look at, until Ctrl-C.
+    #[arg(long)]
+    keep: bool,
+    /// Where logs, journals and reports go. Default: a new directory among the temporary files.
+    #[arg(long, value_name = "DIRECTORY")]
+    directory: Option<PathBuf>,
+}
+
+impl Demo {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        super::block_on(async {
+            let localstack = self.localstack.then(|| {
+                let given = std::env::var("AWS_ENDPOINT_URL")
+                    .ok()
+                    .filter(|url| !url.is_empty());
+                given.unwrap_or_else(|| "http://127.0.0.1:4566".to_owned())
+            });
+            let options = Options {
+                rate: self.rate,
+                localstack,
+                keep: self.keep,
+                directory: self.directory.clone().unwrap_or_else(demo::directory),
+            };
+            let stop = CancellationToken::new();
+            let signals = tokio::spawn(cancel_on_signal(stop.clone())?);
+            let result = demo::run(&options, &stop).await;
+            signals.abort();
+            result.map(|()| ExitCode::SUCCESS)
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! `canary fleet`: the processes of a local fleet while no rollout is under way.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{Args, Subcommand};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use worker::clock::Clock;
+
+use super::rollout::{Place, cancel_on_signal, now};
+use crate::drive::DEAD_AFTER;
+use crate::fleet::local::Local;
+use crate::fleet::{Fleet as _, Service, View};
+use crate::journal::{FileStore, Store};
+use crate::settings::Settings;
+
+/// The worker processes of this machine, while no rollout is under way.
+#[derive(Debug, Args)]
+pub(super) struct Fleet {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Looks after the processes: starts again what ends by itself. Until SIGTERM or Ctrl-C; the processes live on.
+    Run(Place),
+    /// Stops all of them, by SIGTERM and after the time of the settings by SIGKILL.
+    Stop(Place),
+}
+
+impl Fleet {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        super::block_on(async {
+            let (Command::Run(place) | Command::Stop(place)) = &self.command;
+            let settings = Settings::load(&place.config)?;
+            nobody_drives(&settings).await?;
+            let mut fleet = Local::open(settings.options(), Clock::System)?;
+            match &self.command {
+                Command::Run(_) => look_after(&mut fleet).await,
+                Command::Stop(_) => stop(&mut fleet, settings.stop_within).await,
+            }
+        })
+    }
+}
+
+/// Two that start and stop the same processes would undo each other's work.
+async fn nobody_drives(settings: &Settings) -> anyhow::Result<()> {
+    let read = FileStore::open(&settings.directory)?.read().await?;
+    let owner = read.and_then(|(journal, _)| journal.owner);
+    if let Some(owner) = owner.filter(|owner| now().since(owner.heartbeat) < DEAD_AFTER) {
+        bail!("a rollout is under way, driven by {owner}, which looks after the processes itself");
+    }
+    Ok(())
+}
+
+async fn look_after(fleet: &mut Local) -> anyhow::Result<ExitCode> {
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(cancel_on_signal(stop.clone())?);
+    // Until a signal.
+    while !stop.is_cancelled() {
+        let view = fleet.observe().await?;
+        for ended in &view.ended {
+            eprintln!(
+                "{} {} of {} ended: {}",
+                ended.service, ended.name, ended.release, ended.text
+            );
+        }
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(Duration::from_millis(500)) => {}
+        }
+    }
+    signals.abort();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How long after SIGKILL a process may take to go.
+const GONE: Duration = Duration::from_secs(10);
+
+async fn stop(fleet: &mut Local, within: Duration) -> anyhow::Result<ExitCode> {
+    for service in Service::ALL {
+        fleet.stop(service).await?;
+    }
+    let until = Instant::now() + within + GONE;
+    while Instant::now() < until {
+        let View { stable, canary, .. } = fleet.observe().await?;
+        if stable.processes.is_empty() && canary.processes.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    bail!("some processes do not end")
+}

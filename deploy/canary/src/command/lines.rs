@@ -1,0 +1,125 @@
+//! What a person sees of a rollout: a line for each thing that happens, and on a terminal one that changes.
+
+use std::fmt;
+use std::io::Write;
+
+use crate::drive::Observer;
+use crate::journal::{Entry, Journal};
+use crate::moment::Moment;
+use crate::rollout::{Happening, Phase};
+
+/// Writes them for people to read.
+pub(crate) struct Lines {
+    began: Moment,
+    to: Box<dyn Write + Send>,
+    /// Whether `to` is a terminal: colours, and one line that changes.
+    terminal: bool,
+}
+
+impl fmt::Debug for Lines {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Lines")
+            .field("terminal", &self.terminal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Lines {
+    pub(crate) fn new(began: Moment, to: impl Write + Send + 'static, terminal: bool) -> Self {
+        Self {
+            began,
+            to: Box::new(to),
+            terminal,
+        }
+    }
+
+    fn clear(&self) -> &'static str {
+        if self.terminal { "\r\x1b[2K" } else { "" }
+    }
+}
+
+/// The colour of a line: what is bad red, what is good green, what waits for people yellow.
+fn colour(happening: &Happening) -> &'static str {
+    match happening {
+        Happening::Suspected
+        | Happening::RollingBack { .. }
+        | Happening::Crashed { .. }
+        | Happening::Trouble { .. }
+        | Happening::Redriven { well: false, .. } => "\x1b[31m",
+        Happening::Held { .. } | Happening::Refused { .. } | Happening::TakenOver { .. } => "\x1b[33m",
+        Happening::Promoted | Happening::Ended { .. } | Happening::StableRestored => "\x1b[32m",
+        Happening::Began { .. }
+        | Happening::Checked { .. }
+        | Happening::CanaryReady
+        | Happening::Step { .. }
+        | Happening::Cleared
+        | Happening::Resumed { .. }
+        | Happening::Promoting { .. }
+        | Happening::BakeBegan { .. }
+        | Happening::BakeOver
+        | Happening::Removed
+        | Happening::Redriven { .. } => "",
+    }
+}
+
+/// One line on where things stand: share, rates, evidence.
+pub(crate) fn standing(journal: &Journal) -> String {
+    let measured = &journal.measured;
+    let mut parts = vec![format!("{:.0} messages/s", measured.per_second)];
+    if let Some(share) = measured.share {
+        let wanted = measured
+            .share_wanted
+            .map(|wanted| format!(" of {:.1} % wanted", wanted * 100.0));
+        parts.push(format!(
+            "canary service {:.1} %{}",
+            share * 100.0,
+            wanted.unwrap_or_default()
+        ));
+    }
+    if let Some(verdict) = &journal.verdict {
+        if let Some(failures) = verdict.signals.iter().find(|signal| signal.name == "failures") {
+            let rate = |arm: &crate::judge::verdict::ArmReport| format!("{:.2} %", arm.rate.rate * 100.0);
+            parts.push(format!(
+                "failed: new {}, old {}",
+                rate(&failures.canary),
+                rate(&failures.baseline)
+            ));
+        }
+        let part = |measure: &crate::judge::verdict::Measure| {
+            format!("{:.1} of {:.1}", measure.ln_evidence.max(0.0), measure.ln_bound)
+        };
+        parts.push(format!(
+            "evidence of harm {}, for promotion {}",
+            part(&verdict.harm),
+            part(&verdict.promotion)
+        ));
+    }
+    parts.join(", ")
+}
+
+impl Observer for Lines {
+    fn happened(&mut self, entry: &Entry, journal: &Journal) {
+        let since = entry.at.since(self.began).as_secs_f64();
+        let (on, off) = match (self.terminal, colour(&entry.happening)) {
+            (true, colour) if !colour.is_empty() => (colour, "\x1b[0m"),
+            _ => ("", ""),
+        };
+        let release = &journal.state.candidate.release;
+        // A closed terminal must not end a rollout.
+        let clear = self.clear();
+        let _ = writeln!(
+            self.to,
+            "{clear}{since:>7.1} s  {release}  {on}{}{off}",
+            entry.happening
+        );
+    }
+
+    fn looked(&mut self, journal: &Journal) {
+        if self.terminal && !matches!(journal.state.phase, Phase::Ended { .. }) {
+            let clear = self.clear();
+            let _ = write!(self.to, "{clear}           {}", standing(journal));
+            let _ = self.to.flush();
+        }
+    }
+}

@@ -1,0 +1,327 @@
+//! `canary rollout` and `canary rollback`: what drives a rollout from here to its end.
+
+use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use worker::clock::Clock;
+use worker::release::Release;
+use worker::sqs::Sqs;
+
+use super::lines::Lines;
+use crate::drive::{self, ClaimError, Drive, End, Manner, Observer, Parts, Scrape};
+use crate::fleet::local::Local;
+use crate::journal::{FileStore, Journal, Store};
+use crate::letters::Letters;
+use crate::moment::Moment;
+use crate::plan::Plan;
+use crate::redrive::REQUEST_TIMEOUT;
+use crate::rollout::{Ask, Course, Kind, Outcome, Revision};
+use crate::settings::{Settings, checked_name};
+
+/// The rollout was rolled back.
+const ROLLED_BACK: u8 = 3;
+/// The rollout is held.
+const HELD: u8 = 4;
+
+/// Where the fleet is.
+#[derive(Clone, Debug, Args)]
+pub(super) struct Place {
+    /// The settings of the fleet.
+    #[arg(long, value_name = "FILE", default_value = "canary.toml")]
+    pub(super) config: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Kinds {
+    /// Worker processes on this machine.
+    Local,
+}
+
+/// Takes a release through its plan: canary, comparison, promotion, bake. Started again, it goes on where it was.
+#[derive(Debug, Args)]
+pub(super) struct Rollout {
+    #[command(flatten)]
+    place: Place,
+    /// The plan.
+    #[arg(long, value_name = "FILE")]
+    plan: PathBuf,
+    /// The release to roll out.
+    #[arg(long, value_parser = release)]
+    release: Release,
+    /// What kind of fleet; must be that of the settings.
+    #[arg(long, value_enum, default_value = "local")]
+    fleet: Kinds,
+    /// A variable for the workers of this release; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
+    set: Vec<(String, String)>,
+    /// An emergency: to all at once, without a comparison. The reason is written down.
+    #[arg(long, value_name = "REASON")]
+    skip_canary: Option<String>,
+    /// Rolls back the rollout of another release that is under way, then begins.
+    #[arg(long)]
+    supersede: bool,
+    #[command(flatten)]
+    driving: Driving,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+struct Driving {
+    /// Goes on in place of a tool that has not been heard of for 30 s.
+    #[arg(long)]
+    take_over: bool,
+    /// Ends with exit code 4 as soon as the rollout is held, instead of watching it until somebody decides.
+    #[arg(long)]
+    leave_when_held: bool,
+}
+
+/// Puts a release back that was stable before, at once, and sends back what the one it replaces has dead-lettered.
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    #[command(flatten)]
+    place: Place,
+    /// The release to go back to.
+    #[arg(long, value_parser = release)]
+    to: Release,
+    /// Why; it is written down.
+    #[arg(long, value_name = "REASON", default_value = "")]
+    why: String,
+    /// The plan that says whether and how fast dead letters go back; without it they do, at 50 a second.
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    driving: Driving,
+}
+
+pub(super) fn release(text: &str) -> Result<Release, String> {
+    Release::new(text).map_err(|error| error.to_string())
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+    checked_name(name).map_err(|error| error.to_string())?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// What a rollback goes by when no plan is given: nothing of it but the redrive.
+const NO_PLAN: &str =
+    "schema = 1\nname = \"rollback\"\ndeadline = \"1h\"\n[[steps]]\nshare = \"10%\"\nleast_time = \"0s\"\n";
+
+/// What is to be driven.
+pub(super) struct Errand {
+    pub(super) settings: Settings,
+    pub(super) fresh: Option<Journal>,
+    pub(super) take_over: bool,
+    pub(super) manner: Manner,
+}
+
+impl Rollout {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        super::block_on(async {
+            let settings = Settings::load(&self.place.config)?;
+            let Kinds::Local = self.fleet;
+            super::read_plan(&self.plan)?;
+            let text = std::fs::read_to_string(&self.plan)
+                .with_context(|| format!("cannot read the plan {}", self.plan.display()))?;
+            let kind = match &self.skip_canary {
+                None => Kind::Canary,
+                Some(reason) if reason.trim().is_empty() => {
+                    bail!("--skip-canary is empty; expected a reason: it is what people will read later")
+                }
+                Some(reason) => Kind::SkipCanary {
+                    reason: reason.clone(),
+                },
+            };
+            let revision = settings.revision(self.release.clone(), &self.set);
+            if self.supersede {
+                supersede(&settings, &revision, self.driving).await?;
+            }
+            let fresh = drive::fresh(kind, revision, &text, now());
+            drive_here(Errand {
+                settings,
+                fresh: Some(fresh),
+                take_over: self.driving.take_over,
+                manner: self.driving.manner(),
+            })
+            .await
+        })
+    }
+}
+
+impl Driving {
+    fn manner(self) -> Manner {
+        Manner {
+            leave_when_held: self.leave_when_held,
+        }
+    }
+}
+
+pub(super) fn now() -> Moment {
+    Clock::System.now().into()
+}
+
+/// Rolls back what another release has under way: asks its owner, or does it in place of a dead one.
+async fn supersede(settings: &Settings, revision: &Revision, driving: Driving) -> anyhow::Result<()> {
+    let store = FileStore::open(&settings.directory)?;
+    let release = revision.release.clone();
+    let other =
+        |journal: &Journal| journal.state.outcome().is_none() && journal.state.candidate.release != release;
+    let Some((journal, _)) = store.read().await?.filter(|(journal, _)| other(journal)) else {
+        return Ok(());
+    };
+    let ask = Ask::Supersede {
+        release: release.clone(),
+    };
+    super::ask::put(&store, &ask).await?;
+    eprintln!(
+        "{} is rolled back to make room for {release}",
+        journal.state.candidate.release
+    );
+    // Bounded by the rollback itself, which the owner drives; in place of a dead one it is driven from here.
+    loop {
+        let errand = Errand {
+            settings: settings.clone(),
+            fresh: None,
+            take_over: driving.take_over,
+            manner: Manner::default(),
+        };
+        match drive_here(errand).await {
+            Ok(_) => return Ok(()),
+            Err(error) => match error.downcast_ref::<ClaimError>() {
+                Some(ClaimError::Nothing) => return Ok(()),
+                Some(ClaimError::Owned { dead: false, .. }) => sleep(Duration::from_millis(500)).await,
+                Some(_) | None => return Err(error),
+            },
+        }
+    }
+}
+
+impl Rollback {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        super::block_on(async {
+            let settings = Settings::load(&self.place.config)?;
+            let store = FileStore::open(&settings.directory)?;
+            let under_way = store.read().await?.map(|(journal, _)| journal);
+            let under_way = under_way.filter(|journal| journal.state.outcome().is_none());
+            if let Some(journal) = &under_way
+                && journal
+                    .state
+                    .baseline
+                    .as_ref()
+                    .is_some_and(|baseline| baseline.release == self.to)
+                && !matches!(journal.state.kind, Kind::Restore { .. })
+            {
+                return super::ask::abort(&settings, &self.why, self.driving.take_over).await;
+            }
+            let fleet = Local::open(settings.options(), Clock::System)?;
+            let known = fleet.known(&self.to).cloned();
+            let revision = known.with_context(|| {
+                format!(
+                    "{} has never been stable here; expected a release that `canary history` names",
+                    self.to
+                )
+            })?;
+            let text = match &self.plan {
+                None => NO_PLAN.to_owned(),
+                Some(plan) => {
+                    super::read_plan(plan)?;
+                    std::fs::read_to_string(plan)?
+                }
+            };
+            let kind = Kind::Restore {
+                reason: self.why.clone(),
+            };
+            let fresh = drive::fresh(kind, revision, &text, now());
+            drop(fleet);
+            drive_here(Errand {
+                settings,
+                fresh: Some(fresh),
+                take_over: self.driving.take_over,
+                manner: self.driving.manner(),
+            })
+            .await
+        })
+    }
+}
+
+/// Claims the rollout and drives it to its end; the exit code.
+pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
+    let Errand {
+        settings,
+        fresh,
+        take_over,
+        manner,
+    } = errand;
+    let store = FileStore::open(&settings.directory)
+        .with_context(|| format!("cannot use {}", settings.directory.display()))?;
+    let claim = drive::claim(&store, fresh, drive::me(now()), take_over).await?;
+    let plan = Plan::read(&claim.journal.plan).map_err(|faults| {
+        anyhow::anyhow!(
+            "the plan in the journal: {}",
+            faults.first().map_or_else(String::new, ToString::to_string)
+        )
+    })?;
+    let course = Course {
+        ready_within: settings.ready_within,
+        ..Course::new(plan)
+    };
+    let sqs = Sqs::from_environment(REQUEST_TIMEOUT).await;
+    let letters = Letters::of(&claim.journal.state.candidate, sqs);
+    let observers: Vec<Box<dyn Observer>> = vec![Box::new(Lines::new(
+        claim.journal.state.began,
+        stderr(),
+        stderr().is_terminal(),
+    ))];
+    let parts = Parts {
+        store,
+        fleet: Local::open(settings.options(), Clock::System)?,
+        source: Scrape,
+        redriver: letters,
+        observer: observers,
+        clock: Clock::System,
+    };
+    let stop = CancellationToken::new();
+    let signals = tokio::spawn(cancel_on_signal(stop.clone())?);
+    let mut drive = Drive::new(parts, claim, course);
+    let end = drive.run(manner, &stop).await;
+    signals.abort();
+    let held = drive.journal().state.hold.is_some();
+    Ok(match end? {
+        End::Over(Outcome::Promoted | Outcome::Restored) => ExitCode::SUCCESS,
+        End::Over(Outcome::RolledBack) => ExitCode::from(ROLLED_BACK),
+        End::Over(Outcome::Refused) => {
+            let reason = drive.journal().state.reason().map(ToString::to_string);
+            bail!("{}", reason.unwrap_or_default())
+        }
+        End::Held => ExitCode::from(HELD),
+        End::Stopped => {
+            eprintln!(
+                "stopped; the workers go on as they are, and the same command goes on with the rollout"
+            );
+            ExitCode::from(if held { HELD } else { 1 })
+        }
+    })
+}
+
+/// Cancels `stop` at the first SIGTERM or SIGINT. A second one is like a kill, which loses nothing either.
+pub(super) fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        stop.cancel();
+        next().await;
+        std::process::exit(130);
+    })
+}
