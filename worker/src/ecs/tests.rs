@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::metadata::{Task, task};
 use super::protection::{Agent, Options};
 use super::*;
+use crate::config::Settings;
 use crate::release::{Release, Track};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -229,6 +232,54 @@ async fn metadata_that_cannot_be_had_is_an_error_that_names_the_variable_unless_
     for url in ["http://127.0.0.1:1", "nonsense", "ftp://x y"] {
         let error = identified(url, &[]).await.unwrap_err().to_string();
         assert!(error.starts_with("ECS_CONTAINER_METADATA_URI_V4: "), "{error}");
+    }
+}
+
+/// The seconds of each `stopTimeout` that the template offers, and the setting `shutdown.timeout` that it makes of it.
+fn shutdowns(template: &str) -> Vec<(u64, String)> {
+    let pair = |line: &str| {
+        let (stop, setting) = line.trim().split_once(": { Setting: ")?;
+        let stop = stop.trim_matches('"').parse().ok()?;
+        Some((stop, setting.strip_suffix(" }")?.to_owned()))
+    };
+    template.lines().filter_map(pair).collect()
+}
+
+#[tokio::test]
+async fn the_task_definition_of_the_templates_is_one_that_a_worker_takes() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let read = |path| std::fs::read_to_string(deploy.join(path)).unwrap();
+    let definition: Value = serde_json::from_str(&read("task-definitions/worker.json")).unwrap();
+    let container = &definition["containerDefinitions"][0];
+    assert_eq!(
+        container["healthCheck"]["command"],
+        json!(["CMD", "/worker", "health"])
+    );
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let environment = container["environment"].as_array().unwrap();
+    let environment: HashMap<_, _> = environment
+        .iter()
+        .map(|pair| (text(&pair["name"]), text(&pair["value"])))
+        .collect();
+    let (_, base) = Fake::start().await;
+    let metadata = [(METADATA_VARIABLE.to_owned(), format!("{base}/v4/1"))].into();
+    let shutdowns = shutdowns(&read("cloudformation/service.yaml"));
+    assert!(shutdowns.contains(&(
+        container["stopTimeout"].as_u64().unwrap(),
+        environment["WORKER__SHUTDOWN__TIMEOUT"].clone()
+    )));
+    assert_eq!(shutdowns.len(), 4);
+    for (stop, setting) in shutdowns {
+        let mut environment = environment.clone();
+        environment.insert("WORKER__SHUTDOWN__TIMEOUT".to_owned(), setting);
+        let mut source = Source::load(None, environment).unwrap();
+        identify(&mut source, &metadata).await.unwrap();
+        let settings = Settings::check(&source).unwrap();
+        assert!(settings.shutdown.timeout < Duration::from_secs(stop));
+        assert!(settings.admin.ip().is_loopback());
+        // The template names neither: one revision serves both services.
+        assert_eq!(settings.identity.track, Track::Canary);
+        assert_eq!(settings.service.as_deref(), Some("orders-canary"));
     }
 }
 
