@@ -9,8 +9,8 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use canary::chart::{Chart, Series};
 use canary::plan::{Plan, Step};
-use canary::simulate::chart::{Chart, Series};
 use canary::simulate::page;
 use canary::simulate::peers::{self, Tried};
 use canary::simulate::scenario::{Promise, Scenario, harmless_releases, intolerable_releases};
@@ -318,11 +318,11 @@ fn pictures(runs: u64) -> anyhow::Result<Vec<(&'static str, Chart)>> {
             if power.len() <= index {
                 power.push(Series {
                     name: tried.name.to_owned(),
-                    points: Vec::new(),
+                    ..Series::default()
                 });
                 harmed.push(Series {
                     name: tried.name.to_owned(),
-                    points: Vec::new(),
+                    ..Series::default()
                 });
             }
             power[index].points.push((ratio, tried.rollback_probability));

@@ -4,10 +4,14 @@ mod ask;
 #[cfg(feature = "demo")]
 mod demo;
 mod fleet;
+mod history;
 pub(crate) mod lines;
 mod redrive;
+mod report;
 mod rollout;
 mod simulate;
+mod source;
+mod status;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -55,6 +59,12 @@ enum Command {
     Fleet(fleet::Fleet),
     /// Sends dead letters back to the queue they came from: those of a release, say, that was rolled back.
     Redrive(redrive::Redrive),
+    /// Where a rollout stands.
+    Status(status::Status),
+    /// What became of a rollout and why: a page, JSON or text.
+    Report(report::Report),
+    /// The rollouts so far.
+    History(history::History),
 }
 
 #[derive(Debug, Subcommand)]
@@ -92,6 +102,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Fleet(fleet) => return fleet.run(),
         Command::Simulate(simulate) => simulate.run()?,
         Command::Redrive(redrive) => redrive.run()?,
+        Command::Status(status) => status.run()?,
+        Command::Report(report) => report.run()?,
+        Command::History(history) => history.run()?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -39,6 +39,19 @@ pub struct Checkpoint {
     pub seconds: BTreeMap<u64, Second>,
     /// Windows whose counts could not be: no data.
     pub refused: u64,
+    /// Messages that processes of the new release have handed over which are not in `processes` any more.
+    pub handed_over: u64,
+}
+
+impl Checkpoint {
+    /// Messages that the processes of `release`, the new one, have handed over, as far as they have reported it: what one that was
+    /// killed handed over in its last moment is not in there.
+    #[must_use]
+    pub fn handed_over(&self, release: &Release) -> u64 {
+        let processes = self.processes.values();
+        let there = processes.filter(|process| process.release == *release);
+        self.handed_over + there.map(|process| process.handed_over).sum::<u64>()
+    }
 }
 
 /// One process, as it last reported.
@@ -59,6 +72,9 @@ pub struct Process {
     /// Whether it has ended.
     #[serde(default)]
     pub gone: bool,
+    /// Messages it has handed over since it started.
+    #[serde(default)]
+    pub handed_over: u64,
     /// Its windows, by start.
     pub windows: BTreeMap<u64, Counted>,
 }
@@ -180,6 +196,7 @@ impl Collector {
                 deadline_seconds: report.deadline_seconds,
                 state: State::default(),
                 gone: false,
+                handed_over: 0,
                 windows: BTreeMap::new(),
             });
         if process.gone || report.now < process.reported {
@@ -188,6 +205,7 @@ impl Collector {
         process.reported = report.now;
         process.deadline_seconds = report.deadline_seconds;
         process.state = report.state;
+        process.handed_over = report.totals.handed_over;
         process
             .windows
             .extend(report.windows.into_iter().map(|window| (window.start, window)));
@@ -373,9 +391,15 @@ impl Collector {
         for process in self.kept.processes.values_mut() {
             process.windows = process.windows.split_off(&keep);
         }
-        self.kept
-            .processes
-            .retain(|_, process| !process.gone || !process.windows.is_empty());
+        let candidate = &self.candidate;
+        let handed_over = &mut self.kept.handed_over;
+        self.kept.processes.retain(|_, process| {
+            let stays = !process.gone || !process.windows.is_empty();
+            if !stays && process.release == *candidate {
+                *handed_over += process.handed_over;
+            }
+            stays
+        });
     }
 
     /// How work was shared over the last [`MEASURED`] seconds.

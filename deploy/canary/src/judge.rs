@@ -230,12 +230,13 @@ impl Judge {
         }
     }
 
+    /// Failures of the canary and of the baseline so far, as a verdict has them but without its cost.
+    pub fn failure_rates(&self) -> Option<(ArmReport, ArmReport)> {
+        let trial = self.failure_trial()?;
+        Some((arm(&trial.canary), arm(&trial.baseline)))
+    }
+
     fn report(&self, trial: &Trial) -> SignalReport {
-        let arm = |tally: &confidence::Tally| ArmReport {
-            attempts: tally.attempts,
-            failed: tally.failed,
-            rate: tally.band(),
-        };
         SignalReport {
             name: trial.signal.name.clone(),
             weight: trial.signal.weight,
@@ -244,6 +245,14 @@ impl Judge {
             ln_evidence: trial.log_evidence(),
             ln_bound: -(trial.signal.weight * self.rules.alpha).ln(),
         }
+    }
+}
+
+fn arm(tally: &confidence::Tally) -> ArmReport {
+    ArmReport {
+        attempts: tally.attempts,
+        failed: tally.failed,
+        rate: tally.band(),
     }
 }
 

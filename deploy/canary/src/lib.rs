@@ -4,9 +4,11 @@
 //! three are pure. [`rollout`] decides what is done next, just as purely; [`journal`] is where it is written down before it is done, and
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered.
 
+pub mod chart;
 pub mod command;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod discretion;
 pub mod drive;
 pub mod evidence;
 pub mod fleet;
@@ -16,6 +18,8 @@ pub mod letters;
 pub mod moment;
 pub mod plan;
 pub mod redrive;
+pub mod report;
 pub mod rollout;
 pub mod settings;
 pub mod simulate;
+pub mod status;

@@ -1,7 +1,6 @@
 //! What a plan will do, before it is used: Monte Carlo over the plan's real judge.
 
 pub mod advice;
-pub mod chart;
 pub mod page;
 pub mod peers;
 pub mod rollout;

@@ -197,3 +197,28 @@ fn shares_are_measured_by_track() {
     assert!((flow.per_second - 50.0).abs() < 1e-9 && (flow.canary_share.unwrap() - 0.1).abs() < 1e-9);
     assert_eq!(collector.flow(at(500)).canary_share, None);
 }
+
+#[test]
+fn what_was_handed_over_is_counted_once_also_of_processes_that_are_gone() {
+    let mut collector = collector();
+    let handed_over = |process: &str, of: &str, now: f64, count: u64| Report {
+        totals: Totals {
+            handed_over: count,
+            ..Totals::default()
+        },
+        ..report(process, of, now, &[(100, 1, 0, 0)])
+    };
+    collector.report("c-1", handed_over("p", "new", 101.0, 3));
+    collector.report("c-1", handed_over("p", "new", 102.0, 5));
+    collector.report("s-1", handed_over("s", "old", 102.0, 100));
+    collector.report("c-1", handed_over("q", "new", 103.0, 2)); // crashed, and started again
+    let of_new = |collector: &Collector| collector.checkpoint().handed_over(&release("new"));
+    assert_eq!(of_new(&collector), 7);
+    collector.ended("c-1", End::Stopped);
+    collector.advance(at(200));
+    assert!(!collector.checkpoint().processes.contains_key("p"), "forgotten");
+    assert_eq!(of_new(&collector), 7);
+    let written = serde_json::to_string(collector.checkpoint()).unwrap();
+    let read: Checkpoint = serde_json::from_str(&written).unwrap();
+    assert_eq!(read.handed_over(&release("new")), 7);
+}

@@ -27,6 +27,14 @@ impl FileStore {
         })
     }
 
+    /// The store in `directory` for somebody who only looks: nothing is made.
+    #[must_use]
+    pub fn looking_at(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_owned(),
+        }
+    }
+
     /// The file of the current journal.
     #[must_use]
     pub fn path(&self) -> PathBuf {
@@ -82,7 +90,10 @@ impl FileStore {
 
     fn history_now(&self) -> Result<Vec<Journal>, StoreError> {
         let directory = self.directory.join("history");
-        let listed = fs::read_dir(&directory).map_err(|error| unreachable(&directory, &error))?;
+        let listed = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(|error| unreachable(&directory, &error))?,
+        };
         let mut journals = Vec::new();
         for entry in listed {
             let path = entry.map_err(|error| unreachable(&directory, &error))?.path();

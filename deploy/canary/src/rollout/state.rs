@@ -208,7 +208,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Preflight { error } => write!(formatter, "the checks before the start: {error}"),
-            Self::Harm => write!(formatter, "it fails more than the release before, beyond chance"),
+            Self::Harm => write!(formatter, "it does worse than the release before, beyond chance"),
             Self::Guard { findings } => {
                 for (index, finding) in findings.iter().enumerate() {
                     let separator = if index == 0 { "" } else { "; " };

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::chart::{Chart, Series};
 use super::summary::{Spread, Summary, outcomes, summarise};
 use super::traffic::Traffic;
 use super::{advice, rollout};
+use crate::chart::{Chart, Series};
 use crate::plan::Plan;
 use crate::plan::unit::{show_fraction, show_seconds};
 
@@ -245,6 +245,7 @@ pub fn power(plan: &Plan, traffic: &Traffic, seed: u64) -> Chart {
             .iter()
             .map(|(ratio, summary)| (*ratio, of(summary)))
             .collect(),
+        ..Series::default()
     };
     Chart {
         title: "Power: how a release fares against how much worse it is".to_owned(),
@@ -284,6 +285,7 @@ pub fn times(plan: &Plan, traffic: &Traffic, seed: u64) -> Chart {
                     .map(|spread| (*rate, spread.median / 60.0))
             })
             .collect(),
+        ..Series::default()
     };
     let mut series = vec![line("harmless".to_owned(), 1.0)];
     if (traffic.ratio - 1.0).abs() > 1e-9 {
@@ -315,6 +317,7 @@ pub fn paths(plan: &Plan, traffic: &Traffic, seed: u64) -> Chart {
                 Series {
                     name: name.to_owned(),
                     points: points.collect(),
+                    ..Series::default()
                 }
             })
             .collect()

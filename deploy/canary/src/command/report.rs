@@ -1,0 +1,56 @@
+//! `canary report`.
+
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::source::{Source, print};
+use crate::discretion::Discretion;
+use crate::moment::Moment;
+use crate::report::Report as Told;
+use crate::status::screen;
+
+/// Tells a rollout from its journal.
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    #[command(flatten)]
+    source: Source,
+    /// Writes the report to this file, as one page that needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Prints it as JSON instead of text.
+    #[arg(long)]
+    json: bool,
+    /// Leaves out what comes from outside: errors, people's words, names of machines, ids of messages.
+    #[arg(long)]
+    redact: bool,
+}
+
+impl Report {
+    pub(super) fn run(&self) -> anyhow::Result<()> {
+        let journal = self.source.read()?;
+        let discretion = if self.redact {
+            Discretion::Redacted
+        } else {
+            Discretion::Bounded
+        };
+        let now = Moment::from(SystemTime::now());
+        let report = Told::of(&journal, now, discretion);
+        if let Some(file) = &self.html {
+            std::fs::write(file, report.page())
+                .with_context(|| format!("cannot write the page {}", file.display()))?;
+        }
+        if self.json {
+            return print(&(serde_json::to_string_pretty(&report)? + "\n"));
+        }
+        let mut text = screen::text(&report.status, now);
+        text.push('\n');
+        for sentence in report.explanation.iter().chain(&report.redriven) {
+            text.push_str(sentence);
+            text.push('\n');
+        }
+        print(&text)
+    }
+}
