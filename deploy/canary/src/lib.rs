@@ -2,7 +2,8 @@
 //!
 //! [`plan`] is what people write, [`judge`] compares two releases, and [`simulate`] says beforehand what a plan will do. All
 //! three are pure. [`rollout`] decides what is done next, just as purely; [`journal`] is where it is written down before it is done, and
-//! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered.
+//! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered. [`report`] and [`status`] tell people of it,
+//! [`notify`] at once.
 
 pub mod chart;
 pub mod command;
@@ -16,6 +17,7 @@ pub mod journal;
 pub mod judge;
 pub mod letters;
 pub mod moment;
+pub mod notify;
 pub mod plan;
 pub mod redrive;
 pub mod report;
