@@ -26,6 +26,7 @@ TASK = arn("ecs", "task/orders/0123456789abcdef")
 CLUSTER = arn("ecs", "cluster/orders")
 JOURNAL = f"arn:aws:s3:::orders-canary-journal-{ACCOUNT}-{REGION}/orders/journal.json"
 BUCKET = f"arn:aws:s3:::orders-canary-journal-{ACCOUNT}-{REGION}"
+PAYLOADS = "arn:aws:s3:::orders-payloads"
 ARTIFACT = f"arn:aws:s3:::orders-pipeline-{ACCOUNT}-{REGION}/orders/source/abc"
 WORKER_IMAGES, CANARY_IMAGES = (arn("ecr", f"repository/orders-{name}") for name in ("worker", "canary"))
 TARGET = arn("application-autoscaling", "scalable-target/0123")
@@ -50,7 +51,14 @@ WORKER_CALLS = {
     "send_message_batch": ("sqs:SendMessage", [MAIN, HANDOVER, DEAD], {}),
     "put_metric_data": ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
     "get_parameter": ("ssm:GetParameter", [CONTROL], {}),
+    "get_object": ("s3:GetObject", [f"{PAYLOADS}/large/1"], {}),
 }
+# What others ask for in the worker's name: S3, to tell a missing object from a denied one, and the agent of ECS.
+WORKER_NEEDS = [
+    ("s3:ListBucket", [PAYLOADS], {}),
+    ("ecs:GetTaskProtection", [TASK], {}),
+    ("ecs:UpdateTaskProtection", [TASK], {}),
+]
 # Calls of the library that the service itself does not make: those of `canary redrive`, with the permissions of the release tool.
 NOT_OF_THE_SERVICE = {"list_dead_letter_source_queues"}
 
@@ -104,7 +112,7 @@ BUILD_LOG = arn("logs", "log-group:/aws/codebuild/orders:log-stream:test/1")
 ROLES = {
     "TaskRole": (
         "service",
-        list(WORKER_CALLS.values()),
+        [*WORKER_CALLS.values(), *WORKER_NEEDS],
         [
             ("sqs:ReceiveMessage", [DEAD, arn("sqs", "payments")], {}),
             ("sqs:DeleteMessage", [DEAD], {}),
@@ -115,6 +123,9 @@ ROLES = {
             ("cloudwatch:GetMetricData", [ANY], {}),
             ("ecs:UpdateService", [STABLE, CANARY], {}),
             ("s3:GetObject", [JOURNAL], {}),
+            ("s3:PutObject", [f"{PAYLOADS}/large/1"], {}),
+            ("s3:DeleteObject", [f"{PAYLOADS}/large/1"], {}),
+            ("ecs:UpdateTaskProtection", [arn("ecs", "task/payments/0123456789abcdef")], {}),
             ("logs:PutLogEvents", [arn("logs", "log-group:/ecs/orders-worker:log-stream:worker/1")], {}),
         ],
     ),

@@ -235,7 +235,8 @@ class Emulator:
         promoted = ecs.register_task_definition(**revision)["taskDefinition"]["taskDefinitionArn"]
         ecs.update_service(cluster="orders", service="orders-stable", taskDefinition=promoted, desiredCount=3)
         ssm.put_parameter(Name=PINNED, Value=promoted, Type="String", Overwrite=True)
-        self.deploy("service", parameters | {"LogRetention": "90", "Cpu": "512", "Memory": "1024"}, update=True)
+        changed = {"LogRetention": "90", "Cpu": "512", "Memory": "1024", "PayloadBucketName": "orders-payloads", "TaskProtection": "true"}
+        self.deploy("service", parameters | changed, update=True)
         service = ecs.describe_services(cluster="orders", services=["orders-stable"])["services"][0]
         self.failures.expect("after a stack update, stable's revision", service["taskDefinition"], promoted)
         self.failures.expect("after a stack update, stable's tasks", service["desiredCount"], 3)

@@ -30,6 +30,8 @@ EXAMPLE = render.EXAMPLE | {
     "PipelineProjectName": "orders-canary",
     "NotificationTopicArn": "arn:aws:sns:us-east-1:111122223333:alarms",
     "KmsKeyArn": "arn:aws:kms:us-east-1:111122223333:key/1",
+    "PayloadBucketName": "orders-payloads",
+    "TaskProtection": "true",
     "WorkerRepository": "orders-worker",
     "CanaryRepository": "orders-canary",
     "ReleaseToolPolicyArn": "arn:aws:iam::111122223333:policy/orders-release-tool-us-east-1",

@@ -343,7 +343,7 @@ pub const FIELDS: &[Field] = &[
         "ecs.task_protection",
         FLAG,
         Some("false"),
-        "Whether ECS is asked not to end the task for a scale-in or a deployment while messages are in hand. Only for handlers that may outlast `stopTimeout`: a worker that is never idle holds up every deployment.",
+        "Whether ECS is asked not to end the task for a scale-in or a deployment while messages are in hand. Only for handlers that may outlast `stopTimeout`: a worker that is never idle holds up every deployment. The task's role needs `ecs:GetTaskProtection` and `ecs:UpdateTaskProtection`.",
     ),
     field(
         "admin.address",
