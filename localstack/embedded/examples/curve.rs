@@ -1,14 +1,17 @@
 //! Shows what a message costs the endpoint, and that the depth of the queue does not matter:
 //!
 //! ```text
-//! cargo run --release -p embedded-sqs --example curve
+//! cargo run --release -p embedded-sqs --example curve                 # a few seconds
+//! cargo run --release -p embedded-sqs --example curve -- --write      # and the table into docs/benchmarks.md
 //! ```
 //!
 //! The endpoint runs on a thread of its own, whose CPU time the kernel counts; four connections from another thread send,
 //! receive and delete in batches of ten over HTTP, at depths from a thousand to a million messages.
 
-use std::io::Write;
+use std::fmt::Write;
+use std::path::Path;
 
+use anyhow::Context;
 use bytes::Bytes;
 use embedded_sqs::model::action::{CreateQueue, SendMessage};
 use embedded_sqs::server::{Server, ServerConfig};
@@ -19,10 +22,11 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 const DEPTHS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const MESSAGES: usize = 40_000;
+/// Sent, received and deleted before the next ones are.
+const ROUND: usize = 1_000;
 const CONNECTIONS: usize = 4;
 
 #[derive(Deserialize)]
@@ -53,7 +57,24 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(measure(url, orders))
+    let table = runtime.block_on(measure(url, orders))?;
+    println!("{table}");
+    if std::env::args().any(|argument| argument == "--write") {
+        write_into_page(&table)?;
+    }
+    Ok(())
+}
+
+/// Puts the table between its marks in the page of benchmarks.
+fn write_into_page(table: &str) -> anyhow::Result<()> {
+    const BEGIN: &str = "<!-- measured: endpoint -->\n";
+    const END: &str = "<!-- end: endpoint -->";
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/benchmarks.md");
+    let text = std::fs::read_to_string(&page)?;
+    let (before, rest) = text.split_once(BEGIN).context("the page has no begin mark")?;
+    let (_, after) = rest.split_once(END).context("the page has no end mark")?;
+    std::fs::write(&page, format!("{before}{BEGIN}{table}{END}{after}"))?;
+    Ok(())
 }
 
 fn serve(mut orders: mpsc::Receiver<Ask>, ready: &std::sync::mpsc::Sender<String>) -> anyhow::Result<()> {
@@ -112,49 +133,47 @@ fn fill(server: &Server, url: &str, count: usize) -> anyhow::Result<()> {
     })
 }
 
-async fn measure(endpoint: String, orders: mpsc::Sender<Ask>) -> anyhow::Result<()> {
-    let mut out = std::io::stdout();
-    writeln!(
-        out,
-        "CPU of the endpoint in µs a message of 300 bytes; {MESSAGES} messages, {CONNECTIONS} connections"
-    )?;
-    writeln!(
-        out,
-        "{:>9} {:>7} {:>9} {:>7} {:>7} {:>17}",
-        "depth", "send", "receive", "delete", "all", "messages/s"
-    )?;
+async fn measure(endpoint: String, orders: mpsc::Sender<Ask>) -> anyhow::Result<String> {
+    let mut table = format!(
+        "CPU of the endpoint's thread, µs a message of 300 bytes; {MESSAGES} messages in batches of ten over {CONNECTIONS} connections.\n\n\
+         | messages in the queue | send | receive | delete | all three | messages/s of one core |\n|---|---|---|---|---|---|\n"
+    );
     for depth in DEPTHS {
         let url = format!("{endpoint}/000000000000/depth-{depth}");
         ask(&orders, Order::Fill(url.clone(), depth)).await?;
-        let start = Instant::now();
-        let before = ask(&orders, Order::Cpu).await?;
-        phase(&endpoint, |_| send_body(&url)).await?;
-        let sent = ask(&orders, Order::Cpu).await?;
         let receive =
             format!("{{\"QueueUrl\":\"{url}\",\"MaxNumberOfMessages\":10,\"VisibilityTimeout\":600}}");
-        let answers = phase(&endpoint, |_| ("ReceiveMessage", receive.clone())).await?;
-        let received = ask(&orders, Order::Cpu).await?;
-        let deletes = answers
-            .iter()
-            .map(|answer| delete_body(&url, answer))
-            .collect::<Result<Vec<_>, _>>()?;
-        phase(&endpoint, |at| ("DeleteMessageBatch", deletes[at].clone())).await?;
-        let deleted = ask(&orders, Order::Cpu).await?;
-        let wall = start.elapsed().as_secs_f64();
+        let mut nanos = [0; 3];
+        // A little at a time: the depth stays what it is.
+        for _ in 0..MESSAGES / ROUND {
+            let before = ask(&orders, Order::Cpu).await?;
+            phase(&endpoint, |_| send_body(&url)).await?;
+            let sent = ask(&orders, Order::Cpu).await?;
+            let answers = phase(&endpoint, |_| ("ReceiveMessage", receive.clone())).await?;
+            let received = ask(&orders, Order::Cpu).await?;
+            let deletes = answers
+                .iter()
+                .map(|answer| delete_body(&url, answer))
+                .collect::<Result<Vec<_>, _>>()?;
+            phase(&endpoint, |at| ("DeleteMessageBatch", deletes[at].clone())).await?;
+            let deleted = ask(&orders, Order::Cpu).await?;
+            for (sum, spent) in nanos
+                .iter_mut()
+                .zip([sent - before, received - sent, deleted - received])
+            {
+                *sum += spent;
+            }
+        }
         #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-        let micros = |from: u64, to: u64| (to - from) as f64 / 1000.0 / MESSAGES as f64;
+        let [send, receive, delete] = nanos.map(|nanos| nanos as f64 / 1000.0 / MESSAGES as f64);
+        let all = send + receive + delete;
         writeln!(
-            out,
-            "{depth:>9} {:>7.2} {:>9.2} {:>7.2} {:>7.2} {:>8.0} ({:.0} wall)",
-            micros(before, sent),
-            micros(sent, received),
-            micros(received, deleted),
-            micros(before, deleted),
-            1e6 / micros(before, deleted),
-            MESSAGES as f64 / wall,
+            table,
+            "| {depth} | {send:.2} | {receive:.2} | {delete:.2} | {all:.2} | {:.0} |",
+            1e6 / all
         )?;
     }
-    Ok(())
+    Ok(table)
 }
 
 async fn ask(orders: &mpsc::Sender<Ask>, order: Order) -> anyhow::Result<u64> {
@@ -195,7 +214,7 @@ async fn phase(
     endpoint: &str,
     request: impl Fn(usize) -> (&'static str, String),
 ) -> anyhow::Result<Vec<Bytes>> {
-    let per_connection = MESSAGES / 10 / CONNECTIONS;
+    let per_connection = ROUND / 10 / CONNECTIONS;
     let mut tasks = Vec::new();
     for connection in 0..CONNECTIONS {
         let requests: Vec<_> = (0..per_connection)
