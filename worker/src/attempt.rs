@@ -78,6 +78,7 @@ impl Ending {
                 Reason::LEASE,
                 Reason::SHUTDOWN,
                 Reason::BREAKER,
+                Reason::BLOCKED,
             ]
             .contains(reason),
         };

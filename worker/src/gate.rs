@@ -144,6 +144,14 @@ impl Gate {
         }
     }
 
+    /// Waits until messages may be begun again. Cancel safe.
+    pub async fn opened(&self) {
+        let mut directives = self.directives.clone();
+        while directives.now().stops() {
+            directives.changed().await;
+        }
+    }
+
     /// Whether the rate holds the process back just now.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -118,6 +118,8 @@ impl Reason {
     pub const SHUTDOWN: Self = Self("shutdown");
     /// The rate breaker opened before the attempt ended, or before it began.
     pub const BREAKER: Self = Self("breaker");
+    /// It was not tried: on a FIFO queue, on its last receive, it could not be handed back.
+    pub const BLOCKED: Self = Self("blocked");
     /// The body cannot be decoded.
     pub const UNDECODABLE: Self = Self("undecodable");
     /// The body can be decoded and makes no sense.
@@ -128,7 +130,7 @@ impl Reason {
     pub const OTHER: Self = Self("other");
 
     /// The reasons the worker itself knows.
-    pub const BUILT_IN: [Self; 12] = [
+    pub const BUILT_IN: [Self; 13] = [
         Self::NONE,
         Self::TRANSIENT,
         Self::DEPENDENCY,
@@ -137,6 +139,7 @@ impl Reason {
         Self::LEASE,
         Self::SHUTDOWN,
         Self::BREAKER,
+        Self::BLOCKED,
         Self::UNDECODABLE,
         Self::INVALID,
         Self::REJECTED,

@@ -158,6 +158,11 @@ fn every_reason_belongs_to_one_outcome() {
         let endings = Ending::ALL
             .iter()
             .filter(|ending| ending.reasons(&[reason]).next().is_some());
-        assert_eq!(endings.count(), 1, "{reason:?}");
+        // Nothing was attempted of what is blocked.
+        assert_eq!(
+            endings.count(),
+            usize::from(reason != Reason::BLOCKED),
+            "{reason:?}"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What a FIFO queue is promised beyond the order that every run is checked for, as plain cases.
 
-use crate::case::Act::{Done, Reject, Retry};
-use crate::case::Operation::{Redrive, Send, Start, Wait};
+use crate::case::Act::{Done, Hang, Reject, Retry};
+use crate::case::Operation::{Redrive, Send, Start, Stop, Wait};
 use crate::case::{Act, Case, Operation};
 use crate::run::{Report, run};
 
@@ -16,7 +16,13 @@ fn send(group: u8, script: Vec<Act>) -> Operation {
 
 /// Runs a FIFO queue whose messages are all there when the worker starts.
 #[track_caller]
-fn fifo(mut operations: Vec<Operation>, after: Vec<Operation>) -> Report {
+fn fifo(operations: Vec<Operation>, after: Vec<Operation>) -> Report {
+    fifo_with(4, operations, after)
+}
+
+/// The same, where SQS gives a message this often.
+#[track_caller]
+fn fifo_with(max_receives: u32, mut operations: Vec<Operation>, after: Vec<Operation>) -> Report {
     operations.push(Start(0));
     operations.extend(after);
     let report = run(
@@ -24,7 +30,7 @@ fn fifo(mut operations: Vec<Operation>, after: Vec<Operation>) -> Report {
             seed: 1,
             fifo: true,
             visibility: 7,
-            max_receives: 4,
+            max_receives,
             concurrency: 12,
             wait: 1,
             remember: 1000,
@@ -81,4 +87,42 @@ fn a_message_that_fails_for_good_is_out_of_the_way_of_its_group() {
 fn a_message_that_is_redriven_and_fails_again_is_copied_again() {
     let report = fifo(vec![send(0, vec![Reject])], vec![Wait(5_000), Redrive]);
     assert_eq!(report.copies, 2, "{}", report.story.join("\n"));
+}
+
+/// Handed back, they would be dead-lettered by SQS although nobody has tried them.
+#[test]
+fn a_shutdown_still_tries_what_cannot_be_handed_back() {
+    let sent = (0..3).map(|_| send(0, vec![Done(1_500)])).collect();
+    let report = fifo_with(1, sent, vec![Wait(1_000), Stop(0)]);
+    assert_eq!(
+        (report.receives, report.copies, report.natives),
+        (3, 0, 0),
+        "{}",
+        report.story.join("\n")
+    );
+}
+
+#[test]
+fn what_a_shutdown_leaves_no_time_for_is_dead_lettered_as_never_tried() {
+    let sent = vec![
+        send(0, vec![Hang]),
+        send(0, vec![Done(1)]),
+        send(0, vec![Done(1)]),
+    ];
+    let report = fifo_with(1, sent, vec![Wait(1_000), Stop(0)]);
+    assert_eq!(report.natives, 0, "{}", report.story.join("\n"));
+    assert_eq!(report.reasons, ["shutdown", "blocked", "blocked"]);
+}
+
+/// What is not on its last receive is handed back.
+#[test]
+fn a_shutdown_hands_back_what_can_be_received_again() {
+    let sent = vec![send(0, vec![Done(3_000)]), send(0, vec![Done(1)])];
+    let report = fifo_with(2, sent, vec![Wait(1_000), Stop(0)]);
+    assert_eq!(
+        (report.receives, report.copies, report.natives),
+        (3, 0, 0),
+        "{}",
+        report.story.join("\n")
+    );
 }

@@ -95,6 +95,8 @@ pub(crate) struct Ledger {
     pub(crate) dead: BTreeMap<Token, Vec<Dead>>,
     pub(crate) natives: usize,
     pub(crate) copies: usize,
+    /// Of the copies that have a story, why they were made.
+    pub(crate) reasons: Vec<String>,
     pub(crate) receives: usize,
     pub(crate) most_running: usize,
     pub(crate) done: Vec<usize>,
@@ -128,6 +130,7 @@ impl Ledger {
             dead: BTreeMap::new(),
             natives: 0,
             copies: 0,
+            reasons: Vec::new(),
             receives: 0,
             most_running: 0,
             done: Vec::new(),
@@ -204,6 +207,11 @@ impl Ledger {
             self.live.remove(dead.id.as_str());
             self.by_token[token].remove(dead.id.as_str());
         }
+        if let Some(Ok(story)) = dead.attributes.get(ATTRIBUTE).map(Story::read)
+            && !dead.native
+        {
+            self.reasons.push(story.reason);
+        }
         if let Some(wrong) = self.wrong_with(token, &dead) {
             self.violated("a dead letter carries body, attributes and story", wrong);
         }
@@ -233,11 +241,22 @@ impl Ledger {
             Ok(story) if !sent.original_ids.contains(&story.original_message_id) => {
                 Some(format!("{token} was first {:?}: {story:?}", sent.original_ids))
             }
-            Ok(story) if story.attempts.is_empty() || !story.source_queue.starts_with("main") => {
-                Some(format!("{token}: {story:?}"))
+            Ok(story) if !story.source_queue.starts_with("main") => Some(format!("{token}: {story:?}")),
+            // Who reads `blocked` believes that nobody has tried it, and who reads another reason that somebody has.
+            Ok(story) if !self.was_given(token, story.reason != "blocked") => {
+                Some(format!("{token} was not tried, or was: {story:?}"))
             }
             Ok(_) => None,
         }
+    }
+
+    /// Whether there was a delivery with an attempt, or one without.
+    fn was_given(&self, token: Token, attempted: bool) -> bool {
+        let mut deliveries = self
+            .receipts
+            .values()
+            .filter(|receipt| receipt.token == token && receipt.answered.is_some());
+        deliveries.any(|receipt| receipt.attempted == attempted)
     }
 
     /// A receive was carried out.
@@ -523,8 +542,7 @@ impl Ledger {
                 self.violated("without faults everything happens once", detail);
             }
         }
-        // On a FIFO queue a message spends a receive with every failure of one before it in its group.
-        if calm && self.natives > 0 && !self.fifo {
+        if calm && self.natives > 0 {
             let detail = format!("SQS moved {} messages", self.natives);
             self.violated("without crashes SQS dead-letters nothing by itself", detail);
         }

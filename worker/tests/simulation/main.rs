@@ -12,6 +12,7 @@ mod case;
 #[cfg(feature = "sqs")]
 mod conformity;
 mod fifo;
+mod idle;
 mod ledger;
 mod process;
 mod regressions;

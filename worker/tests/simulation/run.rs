@@ -13,7 +13,7 @@ use crate::process::{Process, Scripts};
 use crate::sea::Sea;
 
 /// How long a run may take on its own clock: longer than all retries of all messages together.
-const LIMIT: Duration = Duration::from_secs(60 * 60);
+const LIMIT: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// After the last fault, nothing of it is left.
 const CALM: Duration = Duration::from_secs(60);
@@ -27,8 +27,14 @@ pub(crate) struct Report {
     pub(crate) story: Vec<String>,
     /// Messages that were given out, each time counted.
     pub(crate) receives: usize,
+    /// When each request to SQS was made, since the beginning.
+    pub(crate) requests: Vec<Duration>,
     /// Copies that came to the dead-letter queue.
     pub(crate) copies: usize,
+    /// Messages that SQS itself moved to the dead-letter queue.
+    pub(crate) natives: usize,
+    /// Why the copies were made, in order.
+    pub(crate) reasons: Vec<String>,
     /// The most attempts that ran at once, in all processes.
     pub(crate) most_running: usize,
 }
@@ -79,7 +85,10 @@ pub(crate) fn run(case: &Case, tell: bool) -> Report {
             trace: state.ledger.trace(),
             story: state.ledger.story.take().unwrap_or_default(),
             receives: state.ledger.receives,
+            requests: std::mem::take(&mut state.requests),
             copies: state.ledger.copies,
+            natives: state.ledger.natives,
+            reasons: std::mem::take(&mut state.ledger.reasons),
             most_running: state.ledger.most_running,
         }
     });

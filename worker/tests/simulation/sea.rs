@@ -44,6 +44,8 @@ pub(crate) struct State {
     random: fastrand::Rng,
     outage_until: Instant,
     pub(crate) last_disturbed: Option<Instant>,
+    /// When each request was made, since the beginning.
+    pub(crate) requests: Vec<Duration>,
     pub(crate) ledger: Ledger,
 }
 
@@ -82,6 +84,7 @@ impl Sea {
             random: fastrand::Rng::with_seed(case.seed ^ 0x3a11),
             outage_until: Instant::now(),
             last_disturbed: None,
+            requests: Vec::new(),
             ledger: Ledger::new(case, tell),
         };
         Arc::new(Self {
@@ -221,6 +224,7 @@ impl Sea {
     /// What happens to a call, how long its request and its answer travel, and whether what is lost is lost in silence.
     pub(crate) fn decide(&self, action: Action) -> (Decision, Duration, Duration, bool) {
         let mut state = self.lock();
+        state.requests.push(self.origin.elapsed());
         let mut decision = state.faults.decide(action);
         if Instant::now() < state.outage_until {
             decision.outcome = Outcome::RequestLost;
