@@ -1,8 +1,11 @@
 //! One attempt: a handler's run over one message, ended by itself, its deadline, the loss of the lease or the end of a
 //! shutdown.
 
+use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{self, Poll, ready};
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
@@ -103,6 +106,11 @@ pub(crate) struct Ended {
 pub(crate) struct Remains(Option<JoinHandle<Outcome>>);
 
 impl Remains {
+    /// Of an attempt that ended by itself.
+    pub(crate) const fn nothing() -> Self {
+        Self(None)
+    }
+
     /// Waits until the work has really ended. True when it ended `Done` after all.
     pub(crate) async fn ended(&mut self) -> bool {
         match self.0.as_mut() {
@@ -116,58 +124,105 @@ impl Remains {
     }
 }
 
-/// Runs `handler` in a task of its own, so that a panic or a blocked thread stays there.
-pub(crate) async fn run<H: Handler>(
-    handler: &Arc<H>,
-    message: &Arc<Message>,
-    context: Context,
-    lease: &Lease,
-    cut: &CancellationToken,
-    breaker: Option<&CancellationToken>,
-    queue: &str,
-) -> (Ended, Remains) {
-    let span = trace::attempt(message, &context, queue);
-    let (ended, remains) = run_in(&span, handler, message, context, lease, cut, breaker).await;
-    trace::ended(&span, &ended);
-    (ended, remains)
+/// What ends an attempt from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    LeaseLost,
+    Shutdown,
+    Breaker,
+    Deadline,
 }
 
-async fn run_in<H: Handler>(
-    span: &Span,
-    handler: &Arc<H>,
-    message: &Arc<Message>,
-    context: Context,
-    lease: &Lease,
-    cut: &CancellationToken,
-    breaker: Option<&CancellationToken>,
-) -> (Ended, Remains) {
-    let started = Instant::now();
-    let (deadline, cancellation) = (context.deadline, context.cancellation.clone());
-    let mut task = {
+impl Cause {
+    const fn told(self) -> (Ending, Reason, &'static str) {
+        match self {
+            Self::LeaseLost => (Ending::Lost, Reason::LEASE, "the lease on the message was lost"),
+            Self::Shutdown => (Ending::Lost, Reason::SHUTDOWN, "the worker stops"),
+            Self::Breaker => (
+                Ending::Lost,
+                Reason::BREAKER,
+                "the release fails too much; its breaker opened",
+            ),
+            Self::Deadline => (
+                Ending::Timeout,
+                Reason::DEADLINE,
+                "the attempt outlived its deadline",
+            ),
+        }
+    }
+}
+
+/// An attempt under way: the handler in a task of its own, so that a panic or a blocked thread stays there.
+#[derive(Debug)]
+pub(crate) struct Running {
+    task: JoinHandle<Outcome>,
+    started: Instant,
+    cancellation: CancellationToken,
+    span: Span,
+}
+
+impl Running {
+    pub(crate) fn start<H: Handler>(
+        handler: &Arc<H>,
+        message: &Arc<Message>,
+        context: Context,
+        queue: &str,
+    ) -> Self {
+        let span = trace::attempt(message, &context, queue);
+        let (started, cancellation) = (Instant::now(), context.cancellation.clone());
         let (handler, message) = (Arc::clone(handler), Arc::clone(message));
-        tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span.clone()))
-    };
-    let (ending, reason, error) = tokio::select! {
-        biased;
-        result = &mut task => return (finished(result, started.elapsed()), Remains(None)),
-        () = lease.lost() => (Ending::Lost, Reason::LEASE, "the lease on the message was lost"),
-        () = cut.cancelled() => (Ending::Lost, Reason::SHUTDOWN, "the worker stops"),
-        () = opened(breaker) => (Ending::Lost, Reason::BREAKER, "the release fails too much; its breaker opened"),
-        () = sleep_until(deadline) => (Ending::Timeout, Reason::DEADLINE, "the attempt outlived its deadline"),
-    };
-    cancellation.cancel();
-    task.abort();
-    let elapsed = started.elapsed();
-    (
-        Ended {
+        let task =
+            tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span.clone()));
+        Self {
+            task,
+            started,
+            cancellation,
+            span,
+        }
+    }
+
+    /// Whether the handler has ended by itself, and how. Not to be asked again then.
+    pub(crate) fn poll_ended(&mut self, cx: &mut task::Context<'_>) -> Poll<Ended> {
+        let result = ready!(Pin::new(&mut self.task).poll(cx));
+        let ended = finished(result, self.started.elapsed());
+        trace::ended(&self.span, &ended);
+        Poll::Ready(ended)
+    }
+
+    /// Ends the attempt from outside: its context is cancelled, and it is dropped at its next `await`.
+    pub(crate) fn end(self, cause: Cause) -> (Ended, Remains) {
+        self.cancellation.cancel();
+        self.task.abort();
+        let (ending, reason, error) = cause.told();
+        let ended = Ended {
             ending,
             reason,
             after: None,
             error: error.to_owned(),
-            elapsed,
-        },
-        Remains(Some(task)),
-    )
+            elapsed: self.started.elapsed(),
+        };
+        trace::ended(&self.span, &ended);
+        (ended, Remains(Some(self.task)))
+    }
+}
+
+/// Sees one attempt through.
+pub(crate) async fn run(
+    mut running: Running,
+    deadline: Instant,
+    lease: &Lease,
+    cut: &CancellationToken,
+    breaker: Option<&CancellationToken>,
+) -> (Ended, Remains) {
+    let cause = tokio::select! {
+        biased;
+        ended = poll_fn(|cx| running.poll_ended(cx)) => return (ended, Remains::nothing()),
+        () = lease.lost() => Cause::LeaseLost,
+        () = cut.cancelled() => Cause::Shutdown,
+        () = opened(breaker) => Cause::Breaker,
+        () = sleep_until(deadline) => Cause::Deadline,
+    };
+    running.end(cause)
 }
 
 /// Waits until the breaker opens, if there is one.

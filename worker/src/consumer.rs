@@ -1,8 +1,8 @@
 //! Drains one queue: slots, not batches.
 //!
 //! A *slot* is room for one attempt. The poll loop ([`polls`]) asks only for as many messages as there are free slots,
-//! so nothing is hoarded; each message is processed in a task of its own ([`delivery`]), so a slow one holds up nobody.
-//! On a FIFO queue the messages of one group are one task, in order.
+//! so nothing is hoarded; each message's handler runs in a task of its own, so a slow one holds up nobody. One task looks after those of one
+//! receive ([`delivery`]); on a FIFO queue, after those of one group that came in one receive, in order.
 
 mod delivery;
 mod polls;
@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use self::health::Health;
 use self::reflexes::{Reflexes, Steering};
@@ -116,6 +117,8 @@ struct Shared<Q, H> {
     health: Arc<Health>,
     steering: Steering<Q>,
     reflexes: Arc<Reflexes>,
+    /// The tasks of what is being processed.
+    deliveries: TaskTracker,
 }
 
 impl<Q: Queue, H: Handler> Consumer<Q, H> {
@@ -152,6 +155,7 @@ impl<Q: Queue, H: Handler> Consumer<Q, H> {
             health,
             steering,
             reflexes,
+            deliveries: TaskTracker::new(),
             parts,
             options,
             shutdown,
@@ -194,6 +198,7 @@ impl<Q: Queue, H: Handler> Consumer<Q, H> {
         polls::run(&shared, Arc::new(settle)).await;
         // The last sender is gone: what is left in the batches is flushed, and the tasks end.
         while settling.join_next().await.is_some() {}
+        shared.health.hold(shared.leases.held());
         leases_stop.cancel();
         while leasing.join_next().await.is_some() {}
         shared.parts.events.flush();

@@ -78,31 +78,53 @@ struct Entry {
     received: Instant,
     expires: Instant,
     due: Instant,
-    lost: CancellationToken,
+    lost: bool,
+    /// Rung when this lease is lost, or another one that was started with it.
+    bell: Arc<Notify>,
     /// A beat with this handle is under way.
     beating: bool,
     /// Told when that beat has ended; its lease is over.
     stopped: Option<Arc<Notify>>,
 }
 
+impl Entry {
+    fn lose(&mut self) {
+        self.lost = true;
+        self.bell.notify_waiters();
+    }
+}
+
 /// The lease on one delivery. Dropping it ends it, without waiting for a beat that is under way.
 #[derive(Debug)]
 pub struct Lease {
     id: u64,
-    lost: CancellationToken,
+    bell: Arc<Notify>,
     leases: Arc<Leases>,
 }
 
 impl Lease {
     /// Waits until the lease is lost; forever, if it is not. Cancel safe.
     pub async fn lost(&self) {
-        self.lost.cancelled().await;
+        // Each turn ends with the loss of a lease that was started together with this one.
+        loop {
+            let mut rung = std::pin::pin!(self.bell.notified());
+            // A loss between the look and the wait must wake this one.
+            rung.as_mut().enable();
+            if self.is_lost() {
+                return;
+            }
+            rung.await;
+        }
     }
 
     /// Whether the lease is lost.
     #[must_use]
     pub fn is_lost(&self) -> bool {
-        self.lost.is_cancelled()
+        self.leases
+            .lock()
+            .entries
+            .get(&self.id)
+            .is_some_and(|entry| entry.lost)
     }
 
     /// What SQS leaves of the 12 h since the receive, with a margin.
@@ -149,9 +171,16 @@ impl Leases {
     }
 
     /// Starts a lease on what was asked for at `received` and is invisible for the timeout from then.
+    ///
+    /// `bell` is rung ([`Notify::notify_waiters`]) when it is lost; those of one receive can share one.
     #[must_use]
-    pub fn start(self: &Arc<Self>, receipt: Arc<str>, message_id: Arc<str>, received: Instant) -> Lease {
-        let lost = CancellationToken::new();
+    pub fn start(
+        self: &Arc<Self>,
+        receipt: Arc<str>,
+        message_id: Arc<str>,
+        received: Instant,
+        bell: &Arc<Notify>,
+    ) -> Lease {
         let mut table = self.lock();
         let id = table.next_id;
         table.next_id += 1;
@@ -162,7 +191,8 @@ impl Leases {
             received,
             expires: received + self.timeout,
             due,
-            lost: lost.clone(),
+            lost: false,
+            bell: Arc::clone(bell),
             beating: false,
             stopped: None,
         };
@@ -175,7 +205,7 @@ impl Leases {
         }
         Lease {
             id,
-            lost,
+            bell: Arc::clone(bell),
             leases: Arc::clone(self),
         }
     }
@@ -243,7 +273,7 @@ impl Leases {
             };
             let limit = entry.received + MAX_VISIBILITY - MARGIN;
             if entry.expires <= now || limit <= now {
-                entry.lost.cancel();
+                entry.lose();
                 lost.push(Arc::clone(&entry.message_id));
                 continue;
             }
@@ -300,7 +330,7 @@ impl Leases {
     fn is_over(&self, id: u64) -> bool {
         let table = self.lock();
         let entry = table.entries.get(&id);
-        entry.is_none_or(|entry| entry.stopped.is_some() || entry.lost.is_cancelled())
+        entry.is_none_or(|entry| entry.stopped.is_some() || entry.lost)
     }
 
     fn beaten(&self, id: u64, asked: Instant, after: Duration, result: Result<(), QueueError>) {
@@ -318,7 +348,7 @@ impl Leases {
             stopped.notify_one();
             return;
         }
-        if entry.lost.is_cancelled() {
+        if entry.lost {
             return;
         }
         match result {
@@ -333,7 +363,7 @@ impl Leases {
                 entry.due = (now + RETRY).min(entry.expires);
             }
             Err(error) => {
-                entry.lost.cancel();
+                entry.lose();
                 let message_id = Arc::clone(&entry.message_id);
                 table.due.remove(&watched);
                 drop(table);

@@ -3,7 +3,7 @@
 //! A JSON line is flat: `timestamp`, `level`, `target`, `message`, `release`, `track`, the event's own fields, and
 //! those of the attempt it was written in (`message_id`, `attempt`).
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal};
 use std::time::SystemTime;
 
@@ -205,18 +205,40 @@ impl Members<'_> {
             .result
             .and_then(|()| write!(self.writer, "\"{}\":{value},", field.name()));
     }
+
+    fn put_text(&mut self, field: &Field, write: impl FnOnce(&mut Escaped<'_, '_>) -> fmt::Result) {
+        let put = || {
+            self.writer.write_char('"')?;
+            self.writer.write_str(field.name())?;
+            self.writer.write_str("\":\"")?;
+            write(&mut Escaped(&mut self.writer))?;
+            self.writer.write_str("\",")
+        };
+        self.result = self.result.and_then(|()| put());
+    }
+}
+
+/// Writes text as the inside of a JSON string.
+struct Escaped<'a, 'writer>(&'a mut Writer<'writer>);
+
+impl fmt::Write for Escaped<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+        if text.bytes().all(plain) {
+            return self.0.write_str(text);
+        }
+        let quoted = serde_json::to_string(text).map_err(|_| fmt::Error)?; // a text can always be written
+        self.0.write_str(&quoted[1..quoted.len() - 1])
+    }
 }
 
 impl Visit for Members<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        self.put_text(field, |text| write!(text, "{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        match serde_json::to_string(value) {
-            Ok(text) => self.put(field, text),
-            Err(_) => self.result = Err(fmt::Error), // a text can always be written
-        }
+        self.put_text(field, |text| text.write_str(value));
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {

@@ -97,7 +97,7 @@ pub(crate) fn attempt(message: &Message, context: &Context, queue: &str) -> Span
         return span;
     }
     let _ = queue; // a label of exported spans only
-    tracing::info_span!("attempt", message_id = %message.id, attempt = context.attempt())
+    tracing::info_span!("attempt", message_id = &*message.id, attempt = context.attempt())
 }
 
 /// Notes how the attempt ended.

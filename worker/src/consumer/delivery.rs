@@ -3,15 +3,17 @@
 mod attempts;
 mod settlement;
 mod story;
+mod together;
 
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use self::attempts::{attempts, hindrance};
 use self::settlement::{Settlement, dispose};
+pub(super) use self::together::process_together;
 use super::Shared;
 use super::reflexes::Probe;
 use crate::breaker::rate::Trial;
@@ -49,6 +51,7 @@ impl Delivery {
         slot: Option<OwnedSemaphorePermit>,
         hold: Option<OwnedSemaphorePermit>,
         probe: Option<Probe>,
+        bell: &Arc<Notify>,
     ) -> Self {
         let events = &shared.parts.events;
         events.metrics.received(message.delivery(), 1);
@@ -65,9 +68,8 @@ impl Delivery {
                 .record(events),
             }
         }
-        let lease = shared
-            .leases
-            .start(Arc::clone(&message.receipt), Arc::clone(&message.id), received);
+        let (receipt, id) = (Arc::clone(&message.receipt), Arc::clone(&message.id));
+        let lease = shared.leases.start(receipt, id, received, bell);
         Self {
             message: Arc::new(message),
             lease,
@@ -167,24 +169,35 @@ async fn process_one<Q: Queue, H: Handler>(
         settlement
     } else {
         shared.parts.events.metrics.in_flight.increment(1.0);
-        let settlement = attempts(shared, &mut delivery).await;
+        let settlement = attempts(shared, &mut delivery, None).await;
         shared.parts.events.metrics.in_flight.decrement(1.0);
         settlement
     };
+    if !ordered {
+        return conclude(shared, settle, delivery, settlement, None);
+    }
+    let (sender, receiver) = oneshot::channel();
+    let comes_back = conclude(shared, settle, delivery, settlement, Some(sender));
+    if comes_back.is_some() || receiver.await.unwrap_or(false) {
+        return comes_back;
+    }
+    Some(shared.options.settle.refused_delay)
+}
+
+/// Frees the slot, and settles the delivery. `None` when it leaves the queue, otherwise how soon it is visible again.
+fn conclude<Q, H>(
+    shared: &Shared<Q, H>,
+    settle: &Settle,
+    mut delivery: Delivery,
+    settlement: Settlement,
+    settled: Option<oneshot::Sender<bool>>,
+) -> Option<Duration> {
     if let Some(slot) = delivery.slot.take() {
         shared.reflexes.free(slot);
     }
     delivery.probe = None;
     delivery.trial = None;
-    if !ordered {
-        return dispose(shared, settle, delivery, settlement, None);
-    }
-    let (sender, receiver) = oneshot::channel();
-    let comes_back = dispose(shared, settle, delivery, settlement, Some(sender));
-    if comes_back.is_some() || receiver.await.unwrap_or(false) {
-        return comes_back;
-    }
-    Some(shared.options.settle.refused_delay)
+    dispose(shared, settle, delivery, settlement, settled)
 }
 
 fn is_last_receive<Q, H>(shared: &Shared<Q, H>, message: &Message) -> bool {

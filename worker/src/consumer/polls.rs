@@ -20,6 +20,9 @@ use crate::settle::Settle;
 /// a tenth of ten requests.
 const LINGER: Duration = Duration::from_millis(50);
 
+/// While it drains, the poll loop looks this often at what is still in hand.
+const DRAIN_TICK: Duration = Duration::from_millis(200);
+
 /// More receives than this at once gain nothing: each can bring ten messages a round trip.
 const MAX_POLLERS: usize = 64;
 
@@ -40,7 +43,6 @@ struct Polled {
 /// Polls until the shutdown, then until every delivery has been handed to `settle`.
 pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle: Arc<Settle>) {
     let mut polls: JoinSet<Polled> = JoinSet::new();
-    let mut deliveries = JoinSet::new();
     let mut pace = Pace::new(shared.options.concurrency);
     let mut directives = shared.reflexes.directives.clone();
     let mut tick = interval(TICK);
@@ -57,10 +59,9 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
             () = shared.shutdown.stop.cancelled() => break,
             Some(polled) = polls.join_next() => {
                 if let Ok(polled) = polled {
-                    take_in(shared, &settle, polled, &mut pace, &mut deliveries);
+                    take_in(shared, &settle, polled, &mut pace);
                 }
             }
-            Some(_) = deliveries.join_next() => while deliveries.try_join_next().is_some() {},
             () = directives.changed() => shared.reflexes.obey(),
             room = find_room(&shared.slots, &shared.holds, &shared.reflexes, &pace), if may_poll => {
                 pace.last = Instant::now();
@@ -72,6 +73,8 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
     }
     shared.health.polling(false);
     // Receives under way are never aborted: SQS may already have handed out messages. Each has a timeout.
+    shared.deliveries.close();
+    let mut tick = interval(DRAIN_TICK);
     loop {
         shared.health.wake();
         set_gauges(shared, polls.len());
@@ -79,12 +82,11 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
             biased;
             Some(polled) = polls.join_next() => {
                 if let Ok(polled) = polled {
-                    take_in(shared, &settle, polled, &mut pace, &mut deliveries);
+                    take_in(shared, &settle, polled, &mut pace);
                 }
             }
-            Some(_) = deliveries.join_next() => {}
-            _ = tick.tick(), if !(polls.is_empty() && deliveries.is_empty()) => {}
-            else => break,
+            () = shared.deliveries.wait(), if polls.is_empty() => break,
+            _ = tick.tick() => {}
         }
     }
     set_gauges(shared, 0);
@@ -203,7 +205,6 @@ fn take_in<Q: Queue, H: Handler>(
     settle: &Arc<Settle>,
     polled: Polled,
     pace: &mut Pace,
-    deliveries: &mut JoinSet<()>,
 ) {
     let Polled {
         asked,
@@ -227,36 +228,46 @@ fn take_in<Q: Queue, H: Handler>(
     pace.received(asked, messages.len());
     let Leave { tokens, mut probe } = room.leave;
     tokens.spend(messages.len());
-    let received = Instant::now();
+    if messages.is_empty() {
+        return;
+    }
+    let (received, bell) = (Instant::now(), Arc::default());
     let mut taken: Vec<_> = messages
         .into_iter()
         .map(|message| {
             // An answer with more messages than asked for is against SQS's word; they are handed back for want of room.
             let slot = room.slots.split(1);
             let hold = room.holds.split(1);
-            Delivery::new(shared, message, received, slot, hold, probe.take())
+            Delivery::new(shared, message, received, slot, hold, probe.take(), &bell)
         })
         .collect();
     delivery::judge(shared, &mut taken);
-    for unit in units(taken, shared.parts.description.fifo) {
-        deliveries.spawn(delivery::process(Arc::clone(shared), Arc::clone(settle), unit));
+    let tasks = &shared.deliveries;
+    if !shared.parts.description.fifo {
+        let (shared, settle) = (Arc::clone(shared), Arc::clone(settle));
+        tasks.spawn(delivery::process_together(shared, settle, taken, bell));
+        return;
+    }
+    for unit in groups(taken) {
+        tasks.spawn(delivery::process(Arc::clone(shared), Arc::clone(settle), unit));
     }
 }
 
-/// What is processed in order: single messages, or on a FIFO queue the messages of one group.
-fn units(taken: Vec<Delivery>, fifo: bool) -> Vec<Vec<Delivery>> {
-    let mut units: Vec<Vec<Delivery>> = Vec::with_capacity(taken.len());
+/// What is processed in order: the messages of each group.
+fn groups(taken: Vec<Delivery>) -> Vec<Vec<Delivery>> {
+    let mut groups: Vec<Vec<Delivery>> = Vec::with_capacity(taken.len());
     for delivery in taken {
-        let same_group = |unit: &&mut Vec<Delivery>| {
-            unit.first()
-                .is_some_and(|first| fifo && first.message.group == delivery.message.group)
+        let same = |group: &&mut Vec<Delivery>| {
+            group
+                .first()
+                .is_some_and(|first| first.message.group == delivery.message.group)
         };
-        match units.iter_mut().find(same_group) {
-            Some(unit) => unit.push(delivery),
-            None => units.push(vec![delivery]),
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(delivery),
+            None => groups.push(vec![delivery]),
         }
     }
-    units
+    groups
 }
 
 /// Jittered and growing; never without a wait, so that failure cannot spin.

@@ -36,8 +36,12 @@ impl Fixture {
 
     fn lease(&self, number: usize) -> Lease {
         let receipt = format!("r{number}").into();
-        self.leases
-            .start(receipt, format!("m{number}").into(), Instant::now())
+        self.leases.start(
+            receipt,
+            format!("m{number}").into(),
+            Instant::now(),
+            &Arc::default(),
+        )
     }
 
     /// Seconds from the beginning at which calls were made.

@@ -214,7 +214,7 @@ async fn copies_of_one_call_are_within_a_mebibyte() {
 async fn beating_lease(queue: &Arc<Scripted>) -> (Lease, CancellationToken) {
     let leases = Leases::new(Duration::from_secs(30), events(), fastrand::Rng::with_seed(1));
     let stop = CancellationToken::new();
-    let lease = leases.start("r0".into(), "m0".into(), Instant::now());
+    let lease = leases.start("r0".into(), "m0".into(), Instant::now(), &Arc::default());
     drop(tokio::spawn(leases.run(Arc::clone(queue), stop.clone())));
     sleep(Duration::from_millis(10_100)).await;
     (lease, stop)

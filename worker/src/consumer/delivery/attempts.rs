@@ -10,10 +10,10 @@ use super::super::Shared;
 use super::super::reflexes::{Refused, was_cut_off};
 use super::settlement::{Settlement, decide, handover_result, withdrawn};
 use super::{Delivery, is_done, is_last_chance, remember};
-use crate::attempt::{self, Ended, Ending, Remains};
+use crate::attempt::{self, Ended, Ending, Remains, Running};
 use crate::events::{AttemptEnded, AttemptStuck, DuplicateDeleted};
 use crate::evidence::Judged;
-use crate::handler::{Context, Handler};
+use crate::handler::{Context, Handler, Signals};
 use crate::message::{self, Message};
 use crate::metrics::HandoverResult;
 use crate::queue::Queue;
@@ -22,13 +22,17 @@ use crate::queue::Queue;
 const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// Makes attempts until the delivery can be settled: `Unavailable` is tried again in place, under the lease.
+///
+/// `first`: how the first one ended, if it was made elsewhere.
 pub(super) async fn attempts<Q: Queue, H: Handler>(
     shared: &Shared<Q, H>,
     delivery: &mut Delivery,
+    mut first: Option<(Ended, Remains)>,
 ) -> Settlement {
     let message = Arc::clone(&delivery.message);
     let mut in_place = 0;
-    if delivery.probe.is_none()
+    if first.is_none()
+        && delivery.probe.is_none()
         && !shared.reflexes.dependency.is_closed()
         && let Some(settlement) = wait_in_place(shared, delivery, Duration::ZERO, false).await
     {
@@ -36,8 +40,10 @@ pub(super) async fn attempts<Q: Queue, H: Handler>(
     }
     // Ends with the lease at the latest, which SQS limits to 12 h.
     loop {
-        let attempt = message.receive_count.saturating_add(in_place);
-        let (ended, mut remains) = one_attempt(shared, delivery, attempt, in_place == 0).await;
+        let (ended, mut remains) = match first.take() {
+            Some(first) => first,
+            None => one_attempt(shared, delivery, in_place).await,
+        };
         if await_end(shared, &message, &mut remains).await {
             // It was done after all, in the moment it was ended.
             remember(shared, &message);
@@ -73,52 +79,88 @@ pub(super) async fn attempts<Q: Queue, H: Handler>(
 async fn one_attempt<Q: Queue, H: Handler>(
     shared: &Shared<Q, H>,
     delivery: &mut Delivery,
-    attempt: u32,
-    first: bool,
+    in_place: u32,
 ) -> (Ended, Remains) {
-    let message = Arc::clone(&delivery.message);
-    let context = context(shared, delivery, attempt);
-    let signals = Arc::clone(&context.signals);
-    let judged = first.then(|| begin(shared, delivery)).flatten();
+    let deadline = Instant::now() + shared.options.deadline;
     let breaker = shared.reflexes.rate.as_ref().map(|rate| rate.cut());
-    let (ended, remains) = attempt::run(
-        &shared.parts.handler,
-        &message,
-        context,
-        &delivery.lease,
-        &shared.shutdown.cut,
-        breaker.as_ref(),
-        shared.parts.description.name(),
-    )
-    .await;
-    AttemptEnded {
-        message: &message,
-        attempt,
-        ended: &ended,
-    }
-    .record(&shared.parts.events);
-    let cut_off = was_cut_off(&ended);
-    if !cut_off {
-        shared.health.attempted(ended.ending == Ending::Done);
-    }
-    if let (Some(evidence), Some(judged)) = (&shared.steering.evidence, judged) {
-        let signals = signals.lock().unwrap_or_else(PoisonError::into_inner);
-        evidence.end(
-            &judged,
-            &message.id,
-            ended.ending,
-            cut_off,
-            ended.elapsed,
-            &signals,
-        );
-    }
-    shared.reflexes.ended(&ended, delivery.trial.take());
-    delivery.probe = None;
+    let (running, begun) = Begun::start(shared, delivery, deadline, in_place);
+    let cut = &shared.shutdown.cut;
+    let (ended, remains) = attempt::run(running, deadline, &delivery.lease, cut, breaker.as_ref()).await;
+    begun.end(shared, delivery, &ended);
     (ended, remains)
 }
 
+/// What is kept of an attempt from its beginning to its end.
+#[derive(Debug)]
+pub(super) struct Begun {
+    number: u32,
+    signals: Signals,
+    judged: Option<Judged>,
+}
+
+impl Begun {
+    /// Begins an attempt, after so many that were made in place.
+    pub(super) fn start<Q, H: Handler>(
+        shared: &Shared<Q, H>,
+        delivery: &mut Delivery,
+        deadline: Instant,
+        in_place: u32,
+    ) -> (Running, Self) {
+        let message = &delivery.message;
+        let number = message.receive_count.saturating_add(in_place);
+        let original_message_id = if message.story.is_some() {
+            message.original_id().into()
+        } else {
+            Arc::clone(&message.id)
+        };
+        let context = Context {
+            identity: Arc::clone(&shared.parts.identity),
+            original_message_id,
+            attempt: number,
+            deadline,
+            cancellation: CancellationToken::new(),
+            signals: Arc::default(),
+        };
+        let begun = Self {
+            number,
+            signals: Arc::clone(&context.signals),
+            judged: (in_place == 0).then(|| judge(shared, delivery)).flatten(),
+        };
+        let queue = shared.parts.description.name();
+        let running = Running::start(&shared.parts.handler, &delivery.message, context, queue);
+        (running, begun)
+    }
+
+    /// Tells events, evidence and breakers how it ended.
+    pub(super) fn end<Q, H>(self, shared: &Shared<Q, H>, delivery: &mut Delivery, ended: &Ended) {
+        AttemptEnded {
+            message: &delivery.message,
+            attempt: self.number,
+            ended,
+        }
+        .record(&shared.parts.events);
+        let cut_off = was_cut_off(ended);
+        if !cut_off {
+            shared.health.attempted(ended.ending == Ending::Done);
+        }
+        if let (Some(evidence), Some(judged)) = (&shared.steering.evidence, self.judged) {
+            let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+            evidence.end(
+                &judged,
+                &delivery.message.id,
+                ended.ending,
+                cut_off,
+                ended.elapsed,
+                &signals,
+            );
+        }
+        shared.reflexes.ended(ended, delivery.trial.take());
+        delivery.probe = None;
+    }
+}
+
 /// Notes that the first attempt begins.
-fn begin<Q, H>(shared: &Shared<Q, H>, delivery: &mut Delivery) -> Option<Judged> {
+fn judge<Q, H>(shared: &Shared<Q, H>, delivery: &mut Delivery) -> Option<Judged> {
     let wait = observe_wait(shared, &delivery.message);
     let evidence = shared.steering.evidence.as_ref()?;
     delivery
@@ -167,33 +209,44 @@ async fn turn<Q, H>(shared: &Shared<Q, H>, wait: Duration, outlasts_pauses: bool
     }
 }
 
+/// What is to be done with a delivery instead of a first attempt, if anything. On its last chance a pause is no such thing.
+pub(super) fn refusal<Q: Queue, H: Handler>(
+    shared: &Shared<Q, H>,
+    delivery: &Delivery,
+    last_chance: bool,
+) -> Option<Settlement> {
+    if delivery.lease.is_lost() {
+        return Some(Settlement::Forget);
+    }
+    if delivery.slot.is_none() || stops(shared, last_chance).is_cancelled() {
+        return Some(Settlement::Return { started: false });
+    }
+    match shared.reflexes.admits(delivery.probe.is_some()) {
+        Ok(()) => None,
+        Err(Refused::Breaker) => Some(withdrawn(shared, &delivery.message, false)),
+        Err(Refused::Paused) if last_chance && !shared.shutdown.stop.is_cancelled() => None,
+        Err(Refused::Paused) => Some(Settlement::Return { started: false }),
+    }
+}
+
 /// Waits until the first attempt may begin, or tells what else to do with the delivery.
 pub(super) async fn hindrance<Q: Queue, H: Handler>(
     shared: &Shared<Q, H>,
     delivery: &Delivery,
 ) -> Option<Settlement> {
     let last_chance = is_last_chance(shared, &delivery.message);
-    let untried = || Some(Settlement::Return { started: false });
     // Each turn waits for the end of a pause, and ends with the lease at the latest.
     loop {
-        if delivery.lease.is_lost() {
-            return Some(Settlement::Forget);
-        }
-        if delivery.slot.is_none() || stops(shared, last_chance).is_cancelled() {
-            return untried();
-        }
-        match shared.reflexes.admits(delivery.probe.is_some()) {
-            Ok(()) => return None,
-            Err(Refused::Breaker) => return Some(withdrawn(shared, &delivery.message, false)),
-            Err(Refused::Paused) if !last_chance || shared.shutdown.stop.is_cancelled() => return untried(),
-            Err(Refused::Paused) => {}
+        let refusal = refusal(shared, delivery, last_chance);
+        if refusal.is_some() || !shared.reflexes.gate.is_shut() {
+            return refusal;
         }
         tokio::select! {
             biased;
-            () = delivery.lease.lost() => return Some(Settlement::Forget),
+            () = delivery.lease.lost() => {}
             () = shared.shutdown.stop.cancelled() => {}
             () = shared.reflexes.gate.opened() => {}
-            () = sleep(spare(shared, delivery)) => return untried(),
+            () = sleep(spare(shared, delivery)) => return Some(Settlement::Return { started: false }),
         }
     }
 }
@@ -210,23 +263,6 @@ fn stops<Q, H>(shared: &Shared<Q, H>, last_chance: bool) -> &CancellationToken {
 /// How long the delivery can wait and still have time for an attempt.
 fn spare<Q, H>(shared: &Shared<Q, H>, delivery: &Delivery) -> Duration {
     delivery.lease.left().saturating_sub(shared.options.deadline)
-}
-
-fn context<Q, H>(shared: &Shared<Q, H>, delivery: &Delivery, attempt: u32) -> Context {
-    let message = &delivery.message;
-    let original = if message.story.is_some() {
-        message.original_id().into()
-    } else {
-        Arc::clone(&message.id)
-    };
-    Context {
-        identity: Arc::clone(&shared.parts.identity),
-        original_message_id: original,
-        attempt,
-        deadline: Instant::now() + shared.options.deadline,
-        cancellation: CancellationToken::new(),
-        signals: Arc::default(),
-    }
 }
 
 /// How long the message waited in the queue; on its first delivery only.
