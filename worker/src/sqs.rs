@@ -154,6 +154,28 @@ impl SqsQueue {
     pub fn url(&self) -> &str {
         &self.url
     }
+
+    /// How many messages are in the queue, as SQS says approximately; after six idle hours up to 15 minutes late.
+    ///
+    /// # Errors
+    /// When SQS refuses or cannot be reached, or its answer lacks a number.
+    pub async fn depth(&self) -> Result<Depth, QueueError> {
+        let request = self.sqs.settle.get_queue_attributes().queue_url(&self.url);
+        let request = request.set_attribute_names(Some(convert::DEPTH.to_vec()));
+        let answer = request.send().await.map_err(queue_error)?;
+        convert::depth(&answer.attributes.unwrap_or_default())
+    }
+}
+
+/// How many messages are in a queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Depth {
+    /// Could be received now.
+    pub visible: u64,
+    /// Received and not yet deleted or visible again; a retry's delay counts as well.
+    pub in_flight: u64,
+    /// Sent with a delay that is not over.
+    pub delayed: u64,
 }
 
 impl Queue for SqsQueue {

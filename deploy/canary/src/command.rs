@@ -3,6 +3,7 @@
 mod ask;
 #[cfg(feature = "demo")]
 mod demo;
+mod exporter;
 mod fleet;
 mod history;
 pub(crate) mod lines;
@@ -65,6 +66,8 @@ enum Command {
     Report(report::Report),
     /// The rollouts so far.
     History(history::History),
+    /// How a rollout and the queues stand, as metrics for Prometheus.
+    Exporter(exporter::Export),
 }
 
 #[derive(Debug, Subcommand)]
@@ -105,6 +108,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(status) => status.run()?,
         Command::Report(report) => report.run()?,
         Command::History(history) => history.run()?,
+        Command::Exporter(exporter) => return exporter.run(),
     }
     Ok(ExitCode::SUCCESS)
 }

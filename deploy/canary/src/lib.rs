@@ -3,7 +3,7 @@
 //! [`plan`] is what people write, [`judge`] compares two releases, and [`simulate`] says beforehand what a plan will do. All
 //! three are pure. [`rollout`] decides what is done next, just as purely; [`journal`] is where it is written down before it is done, and
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered. [`report`] and [`status`] tell people of it,
-//! [`notify`] at once.
+//! [`notify`] at once; [`exporter`] shows how things stand as metrics.
 
 pub mod chart;
 pub mod command;
@@ -12,6 +12,7 @@ pub mod demo;
 pub mod discretion;
 pub mod drive;
 pub mod evidence;
+pub mod exporter;
 pub mod fleet;
 pub mod journal;
 pub mod judge;

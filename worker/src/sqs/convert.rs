@@ -11,6 +11,7 @@ use aws_sdk_sqs::types::{
     SendMessageBatchRequestEntry,
 };
 
+use super::Depth;
 use super::error::{incomplete, kind_of};
 use crate::message::{Attribute, AttributeValue, Attributes, MAX_MESSAGE_BYTES, Message};
 use crate::queue::{Description, ErrorKind, Outgoing, QueueError, RedrivePolicy};
@@ -177,6 +178,29 @@ pub(super) fn description(
         retention: Duration::from_secs(number(QueueAttributeName::MessageRetentionPeriod, 345_600)?),
         redrive,
         visible: number(QueueAttributeName::ApproximateNumberOfMessages, 0)?,
+    })
+}
+
+/// What [`depth`] is made of.
+pub(super) const DEPTH: [QueueAttributeName; 3] = [
+    QueueAttributeName::ApproximateNumberOfMessages,
+    QueueAttributeName::ApproximateNumberOfMessagesNotVisible,
+    QueueAttributeName::ApproximateNumberOfMessagesDelayed,
+];
+
+pub(super) fn depth(attributes: &HashMap<QueueAttributeName, String>) -> Result<Depth, QueueError> {
+    let number = |name: &QueueAttributeName| {
+        let text = attributes.get(name).ok_or_else(|| incomplete(name.as_str()))?;
+        text.parse().map_err(|_| {
+            let detail = format!("{} is {text:?}; expected a number", name.as_str());
+            QueueError::new(ErrorKind::Answer, detail)
+        })
+    };
+    let [visible, in_flight, delayed] = &DEPTH;
+    Ok(Depth {
+        visible: number(visible)?,
+        in_flight: number(in_flight)?,
+        delayed: number(delayed)?,
     })
 }
 

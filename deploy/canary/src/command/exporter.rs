@@ -1,0 +1,90 @@
+//! `canary exporter`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use worker::sqs::Sqs;
+
+use crate::exporter::{Exporter, Role, Watched, server};
+use crate::journal::FileStore;
+use crate::redrive::REQUEST_TIMEOUT;
+
+/// Serves how a rollout and the queues stand as metrics for Prometheus, until SIGTERM or Ctrl-C.
+#[derive(Debug, Args)]
+pub(super) struct Export {
+    /// Where to listen; port 0 takes a free one. Whoever reaches it sees names of releases and queues.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
+    listen: SocketAddr,
+    /// The directory in which `canary rollout` keeps its state. It need not be there yet.
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// The queue that the workers drain, to show how many messages are in it; may be given several times.
+    #[arg(long, value_name = "URL")]
+    queue: Vec<String>,
+    /// The handover queue, likewise.
+    #[arg(long, value_name = "URL")]
+    handover: Vec<String>,
+    /// The dead-letter queue, likewise.
+    #[arg(long, value_name = "URL")]
+    dlq: Vec<String>,
+}
+
+impl Export {
+    pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(self.serve())?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn serve(&self) -> anyhow::Result<()> {
+        let lists = [
+            (Role::Main, &self.queue),
+            (Role::Handover, &self.handover),
+            (Role::DeadLetter, &self.dlq),
+        ];
+        let watched = |(role, urls): (Role, &Vec<String>)| {
+            urls.iter()
+                .map(move |url| Watched {
+                    role,
+                    url: url.clone(),
+                })
+                .collect::<Vec<_>>()
+        };
+        let exporter = Exporter {
+            store: self.state.as_deref().map(FileStore::looking_at),
+            queues: lists.into_iter().flat_map(watched).collect(),
+            sqs: Sqs::from_environment(REQUEST_TIMEOUT).await,
+            journal_errors: 0,
+            queue_errors: 0,
+        };
+        anyhow::ensure!(
+            exporter.store.is_some() || !exporter.queues.is_empty(),
+            "nothing to tell of; expected --state, --queue, --handover or --dlq"
+        );
+        let stop = CancellationToken::new();
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let listener = TcpListener::bind(self.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", self.listen))?;
+        println!("canary exporter on http://{}/metrics", listener.local_addr()?);
+        let token = stop.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        });
+        server::serve(exporter, listener, stop).await?;
+        Ok(())
+    }
+}
