@@ -11,7 +11,6 @@ Only the standard library and PyYAML. About two minutes. Exit: 0 every query gav
 """
 
 import argparse
-import contextlib
 import importlib.util
 import json
 import os
@@ -21,7 +20,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.parse
@@ -154,25 +152,9 @@ class Stage:
         self.urls = {name: self.sqs.url(name) for name in ("orders", "orders-handover", "orders-dlq")}
 
     def orders(self):
-        """Sends until the end, in batches of ten."""
-        self.sending = True
-
-        def body(number):
-            quantity = 0 if number % POISON == 0 else 2
-            item = {"sku": "a", "quantity": quantity, "unit_price_cents": 100}
-            return json.dumps({"order_id": str(number), "customer": "c", "currency": "EUR", "items": [item]})
-
-        def send():
-            number, due = 0, time.monotonic()
-            while self.sending:
-                entries = [{"Id": str(index), "MessageBody": body(number + index)} for index in range(10)]
-                number += 10
-                with contextlib.suppress(Exception):
-                    self.sqs.call("SendMessageBatch", QueueUrl=self.urls["orders"], Entries=entries)
-                due += 10 / RATE
-                time.sleep(max(0, due - time.monotonic()))
-
-        threading.Thread(target=send, daemon=True).start()
+        self.environment["LOCALSTACK_ENDPOINT"] = self.endpoint
+        sender = ROOT / "localstack/orders.py"
+        self.start("orders", sys.executable, sender, "--rate", RATE, "--poison", POISON)
 
     def fleet(self):
         (self.directory / "plan.toml").write_text(PLAN)
@@ -362,7 +344,6 @@ def main():
                 print(f"---- {name}\n{stage.log(name)[-1500:]}", file=sys.stderr)
             raise
         finally:
-            stage.sending = False
             if (Path(directory) / "canary.toml").exists():
                 stop = [str(stage.binaries / "canary"), "fleet", "stop"]
                 subprocess.run(stop, cwd=directory, env=stage.environment, timeout=90, check=False)

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -33,14 +34,25 @@ pub(super) struct Export {
     /// The dead-letter queue, likewise.
     #[arg(long, value_name = "URL")]
     dlq: Vec<String>,
+    /// Asks the exporter that listens there whether it is alive, and does nothing else: the health check of a container.
+    #[arg(long)]
+    health: bool,
 }
+
+/// How long an exporter may take to say that it is alive.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 impl Export {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        runtime.block_on(self.serve())?;
+        if self.health {
+            let asked = runtime.block_on(worker::admin::ask(self.listen, "/livez", PATIENCE));
+            asked.map_err(|error| anyhow::anyhow!("no exporter on {}: {error}", self.listen))?;
+        } else {
+            runtime.block_on(self.serve())?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 
