@@ -11,29 +11,25 @@ Only the standard library and PyYAML. About two minutes. Exit: 0 every query gav
 """
 
 import argparse
-import importlib.util
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from pathlib import Path
 
 import yaml
 
 HERE = Path(__file__).resolve().parent
 DASHBOARDS = HERE.parent
-ROOT = HERE.parents[2]
+sys.path.insert(0, str(HERE.parents[2] / "docs/tests"))
 
-# How long anything may take to come up, and a query to give data once the rollout is on.
-PATIENCE = 90
+from stage import PATIENCE, Stage, free_port, get, wait_for  # noqa: E402
+
 # Orders a second, and one in so many that no release can process.
 RATE, POISON = 120, 25
 
@@ -63,98 +59,8 @@ rate = "50/s"
 """
 
 
-def sqs_module():
-    """localstack/queues.py, whose client speaks SQS's JSON protocol."""
-    specification = importlib.util.spec_from_file_location("queues", ROOT / "localstack/queues.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-def get(url, timeout=5):
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(url, timeout=timeout) as answer:
-        return answer.read().decode()
-
-
-def wait_for(what, condition, seconds=PATIENCE):
-    """Until `condition` gives something; its errors are for later."""
-    end, last = time.monotonic() + seconds, None
-    while time.monotonic() < end:
-        try:
-            found = condition()
-            if found:
-                return found
-        except (OSError, ValueError, KeyError) as error:
-            last = error
-        time.sleep(0.2)
-    raise SystemExit(f"{what}: not within {seconds} s ({last})")
-
-
-class Stage:
-    """Everything that runs, and its end."""
-
-    def __init__(self, arguments, directory):
-        self.binaries = Path(arguments.binaries).resolve()
-        self.prometheus = arguments.prometheus
-        self.directory = directory
-        self.processes = []
-        self.environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("WORKER__", "AWS_", "HTTP", "http"))
-        }
-
-    def start(self, name, *command, output=None):
-        log = (self.directory / f"{name}.log").open("wb")
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=self.directory,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output or log,
-            stderr=log,
-            text=True if output else None,
-        )
-        self.processes.append((name, process))
-        return process
-
-    def log(self, name):
-        return (self.directory / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-
-    def end(self):
-        for _, process in reversed(self.processes):
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        for name, process in self.processes:
-            try:
-                process.wait(timeout=20)
-            except subprocess.TimeoutExpired:
-                print(f"{name} does not end; it is killed", file=sys.stderr)
-                process.kill()
-
-    def line(self, name, pattern):
-        """The first group of the pattern in the log of a process, once it is there."""
-        return wait_for(f"{name} says {pattern!r}", lambda: (re.search(pattern, self.log(name)) or [None, None])[1])
-
-    # ---- The parts --------------------------------------------------------------------------------------------------
-
-    def queues(self):
-        self.start("endpoint", self.binaries / "embedded-sqs", "--port", "0")
-        self.endpoint = self.line("endpoint", r"listens on (http://\S+)").rstrip("/")
-        self.environment.update(
-            AWS_ENDPOINT_URL=self.endpoint,
-            AWS_REGION="us-east-1",
-            AWS_ACCESS_KEY_ID="test",
-            AWS_SECRET_ACCESS_KEY="test",
-        )
-        module = sqs_module()
-        self.sqs = module.Sqs(self.endpoint, "us-east-1")
-        wait_for("the queues", lambda: module.run(self.sqs, apply=True) == 0)
-        self.urls = {name: self.sqs.url(name) for name in ("orders", "orders-handover", "orders-dlq")}
-
-    def orders(self):
-        self.environment["LOCALSTACK_ENDPOINT"] = self.endpoint
-        sender = ROOT / "localstack/orders.py"
-        self.start("orders", sys.executable, sender, "--rate", RATE, "--poison", POISON)
+class Observed(Stage):
+    """The stage with a fleet, an exporter and a Prometheus."""
 
     def fleet(self):
         (self.directory / "plan.toml").write_text(PLAN)
@@ -195,11 +101,12 @@ class Stage:
             ],
         }
         (self.directory / "prometheus.yml").write_text(yaml.safe_dump(settings))
+        # Prometheus does not say which port it took for 0.
+        address = f"127.0.0.1:{free_port()}"
         self.start(
-            "prometheus", self.prometheus, "--config.file=prometheus.yml", "--web.listen-address=127.0.0.1:0",
-            "--storage.tsdb.path=data", "--log.format=json",
+            "prometheus", self.prometheus, "--config.file=prometheus.yml", f"--web.listen-address={address}",
+            "--storage.tsdb.path=data",
         )  # fmt: skip
-        address = self.line("prometheus", r'"Listening on","address":"([^"]+)"|"address":"([^"]+)","[^}]*Listening')
         self.asked = f"http://{address}"
         wait_for("Prometheus", lambda: get(f"{self.asked}/-/ready"))
 
@@ -305,7 +212,7 @@ def firing(stage):
 
 def play(stage, keep):
     stage.queues()
-    stage.orders()
+    stage.orders(RATE, POISON)
     stage.fleet()
     stage.exporter()
     stage.observe()
@@ -336,7 +243,8 @@ def main():
         parser.error("no prometheus in PATH; expected --prometheus PROGRAM")
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as directory:
-        stage = Stage(arguments, Path(directory))
+        stage = Observed(arguments.binaries, Path(directory))
+        stage.prometheus = arguments.prometheus
         try:
             missing = play(stage, arguments.keep and arguments.keep.resolve())
         except SystemExit:
