@@ -46,12 +46,8 @@ impl Role {
     }
 }
 
-/// What messages of a queue do: the label `state` of [`QUEUE_MESSAGES`], and how many of a [`Depth`] do it.
-pub const STATES: [(&str, fn(&Depth) -> u64); 3] = [
-    ("visible", |depth| depth.visible),
-    ("in_flight", |depth| depth.in_flight),
-    ("delayed", |depth| depth.delayed),
-];
+/// What messages of a queue do: the label `state` of [`QUEUE_MESSAGES`].
+pub const STATES: [&str; 3] = ["visible", "in_flight", "delayed"];
 
 /// A queue to ask for its depth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,13 +118,14 @@ impl<S: Store> Exporter<S> {
             rollout::show(&page, journal);
         }
         for (queue, depth) in depths {
-            for (state, of) in STATES {
+            let counts = [depth.visible, depth.in_flight, depth.delayed];
+            for (state, count) in STATES.into_iter().zip(counts) {
                 let labels = [
                     ("queue", queue.name()),
                     ("role", queue.role.as_str()),
                     ("state", state),
                 ];
-                page.set(QUEUE_MESSAGES, &labels, whole(of(&depth)));
+                page.set(QUEUE_MESSAGES, &labels, whole(count));
             }
         }
         page.set(ERRORS, &[("source", "journal")], whole(self.journal_errors));

@@ -216,7 +216,7 @@ def play(stage, keep):
     stage.fleet()
     stage.exporter()
     stage.observe()
-    first = stage.rollout("first", "1.0.0")
+    first = stage.rollout("first", "1.0.0", "--skip-canary", "the first one")
     if first.wait(timeout=PATIENCE) != 0:
         raise SystemExit(f"the first release was not promoted:\n{stage.log('first')}")
     second = stage.rollout("second", "1.1.0", "--set", "WORKER__ORDERS__RETRY_RATIO=0.03")
@@ -247,7 +247,7 @@ def main():
         stage.prometheus = arguments.prometheus
         try:
             missing = play(stage, arguments.keep and arguments.keep.resolve())
-        except SystemExit:
+        except BaseException:
             for name, _ in stage.processes:
                 print(f"---- {name}\n{stage.log(name)[-1500:]}", file=sys.stderr)
             raise

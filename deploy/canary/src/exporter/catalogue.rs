@@ -88,8 +88,7 @@ pub fn values(label: &str) -> Option<Vec<&'static str>> {
         "service" => vec!["stable", "canary"],
         "role" => super::Role::ALL.map(super::Role::as_str).to_vec(),
         "state" => super::STATES
-            .iter()
-            .map(|(name, _)| *name)
+            .into_iter()
             .chain(["starting", "ready", "stopping", "waiting"])
             .collect(),
         "kind" => vec!["canary", "skip_canary", "restore"],
