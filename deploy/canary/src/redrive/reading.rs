@@ -33,6 +33,10 @@ const EMPTY_RECEIVES: u32 = 2;
 /// AWS refuses requests of clocks that are off by more: what seems to come later than this was not there at the start.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
+/// Clocks that are kept differ by less. As many messages read as there were at the start, and only later ones in a slice: the rest
+/// came since, and a queue that goes on growing would be read for as long as [`CLOCK_TOLERANCE`], hidden from everybody else.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
+
 /// Calls under way at once when messages are handed back.
 const HANDING_BACK: usize = 8;
 
@@ -64,6 +68,7 @@ pub async fn run<Q: Queue>(
         leases,
         pace: Pace::new(request.rate),
         latest: SystemTime::now().checked_add(CLOCK_TOLERANCE),
+        soon: SystemTime::now().checked_add(CLOCK_DIFFERENCE),
         selected: 0,
         known: HashMap::new(),
         originals: HashSet::new(),
@@ -138,7 +143,9 @@ struct Reading<'a, Q> {
     stop: &'a CancellationToken,
     leases: Arc<Leases>,
     pace: Pace,
+    /// What was sent after this was certainly not there at the start; after `soon`, hardly.
     latest: Option<SystemTime>,
+    soon: Option<SystemTime>,
     /// Messages chosen to be sent back, for the limit.
     selected: u64,
     known: HashMap<Arc<str>, Known>,
@@ -194,7 +201,12 @@ impl<Q: Queue> Reading<'_, Q> {
                 continue;
             }
             empty = 0;
-            let later = slice.iter().all(|message| self.is_later(message));
+            let newest = if self.summary.found() >= self.summary.visible {
+                self.soon
+            } else {
+                self.latest
+            };
+            let later = slice.iter().all(|message| is_after(message, newest));
             let came_round = self.take(slice, asked, number).await?;
             (self.watch)(&self.summary);
             if came_round {
@@ -209,10 +221,6 @@ impl<Q: Queue> Reading<'_, Q> {
             kept: !self.held.is_empty(),
             ending,
         })
-    }
-
-    fn is_later(&self, message: &Message) -> bool {
-        matches!((message.sent_at, self.latest), (Some(sent), Some(latest)) if sent > latest)
     }
 
     async fn receive(&self) -> Result<Vec<Message>, QueueError> {
@@ -271,7 +279,7 @@ impl<Q: Queue> Reading<'_, Q> {
 
     /// Where the message goes and as what; none when it stays, which is counted if this is the first sight of it.
     fn choose(&mut self, message: Message, first: bool) -> Option<(usize, Choice)> {
-        let later = self.is_later(&message);
+        let later = is_after(&message, self.latest);
         let letter = Letter::read(message);
         let matched = self.request.filter.holds(&letter);
         let group = if first {
@@ -440,6 +448,11 @@ impl<Q: Queue> Reading<'_, Q> {
         }
         while calls.join_next().await.is_some() {}
     }
+}
+
+/// Whether the message was sent after `moment`, as far as is known.
+fn is_after(message: &Message, moment: Option<SystemTime>) -> bool {
+    matches!((message.sent_at, moment), (Some(sent), Some(moment)) if sent > moment)
 }
 
 /// What [`Reading::choose`] chose to send back.

@@ -218,3 +218,31 @@ async fn under_faults_of_every_kind_nothing_is_lost() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_queue_that_goes_on_growing_is_read_as_far_as_it_was_there() {
+    let server = embedded().await;
+    let world = std::sync::Arc::new(World::new(server.url(), false).await);
+    world.bury_all("2.0", "panic", numbered("m", 30)).await;
+    let poison = std::sync::Arc::clone(&world);
+    let growing = tokio::spawn(async move {
+        let story = poison.story("1.9", "invalid", 1);
+        let mut beat = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            beat.tick().await;
+            poison.bury("poison", Some(&story), Extra::default()).await;
+        }
+    });
+    let filter = Filter {
+        failed_releases: vec![Release::new("2.0").unwrap()],
+        ..Filter::default()
+    };
+    let request = Request {
+        filter,
+        ..world.request()
+    };
+    let summary = tokio::time::timeout(Duration::from_secs(60), world.redrive(&request)).await;
+    growing.abort();
+    let summary = summary.expect("it ends although letters go on arriving");
+    assert_eq!((summary.moved(), &summary.ending), (30, &Ending::Complete));
+}
