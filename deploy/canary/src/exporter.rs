@@ -12,7 +12,7 @@ use std::time::Duration;
 use metrics::{Label, SharedString, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 use tokio::time::timeout;
-use worker::sqs::{Depth, Sqs};
+use worker::sqs::Sqs;
 
 use crate::journal::{Journal, Store, StoreError};
 use catalogue::{CATALOGUE, ERRORS, QUEUE_MESSAGES};
