@@ -3,7 +3,7 @@
 
     orders.py [--rate 50] [--poison 200] [--count N]
 
-One order in --poison (0: none) is one that no release can process: it asks for zero pieces. LOCALSTACK_ENDPOINT is where it sends
+One order in --poison (0: none), by chance, is one that no release can process: it asks for zero pieces. LOCALSTACK_ENDPOINT is where it sends
 (default http://127.0.0.1:4566), AWS_REGION to which region (us-east-1). An endpoint that is away is waited for.
 Only the standard library. Exit: 0 ended as asked, 64 bad usage.
 """
@@ -23,7 +23,8 @@ BATCH = 10  # SQS's most
 
 
 def order(number, poison):
-    pieces = 0 if poison and number % poison == 0 else random.randint(1, 5)
+    # By chance, not every so-many-th: a regular stream into an endpoint that hands out in order could give one worker all of them.
+    pieces = 0 if poison and random.random() < 1 / poison else random.randint(1, 5)
     item = {"sku": f"article-{number % 100}", "quantity": pieces, "unit_price_cents": random.randint(100, 9999)}
     return json.dumps({"order_id": f"order-{number}", "customer": f"customer-{number % 1000}", "currency": "EUR", "items": [item]})
 
