@@ -8,7 +8,7 @@ A block that begins with ```sh is run, all blocks of a page in one shell, in the
     sh              must end with exit code 0
     sh exit=3       must end with that code
     sh needs=AWS    is only parsed: what it needs is not to be had in a test
-    sh like=given   is not run but parsed, since it is what `<!-- given: … -->` has done
+    sh by=TEST      is only parsed: that test runs it
 
 A block ```text after it is what one then sees: each of its lines, with … for anything, must be in the output, in this order.
 A comment `<!-- given: NAME -->` brings something about first, as givens.sh says. A block of another kind is not looked at.
@@ -52,7 +52,7 @@ class Block:
 
     @property
     def run(self):
-        return not {"needs", "like"} & self.options.keys()
+        return not {"needs", "by"} & self.options.keys()
 
 
 def blocks(page, text):

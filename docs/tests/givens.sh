@@ -1,0 +1,136 @@
+# shellcheck shell=bash
+# What the commands of a page find when they are run: sourced by the shell that commands.py types into. `given_NAME` brings about
+# what a comment `<!-- given: NAME -->` in the page asks for; `the_end` ends whatever was started.
+
+repository=$PWD
+tool='' # the release tool in the background
+numbers=10
+
+# The world of the runbook: a queue with traffic, a fleet with release 1.0.0, a plan whose steps last, and the variables that its
+# commands use.
+given_world() {
+    cd "$PAGE_DIRECTORY" || return
+    export AWS_ENDPOINT_URL=http://127.0.0.1:$FREE_PORT AWS_REGION=us-east-1 AWS_ACCESS_KEY_ID=test AWS_SECRET_ACCESS_KEY=test
+    export LOCALSTACK_ENDPOINT=$AWS_ENDPOINT_URL DLQ=$AWS_ENDPOINT_URL/000000000000/orders-dlq
+    export WORKER__QUEUE__NAME=orders WORKER__RELEASE=1.0.0 # for `worker check`
+    embedded-sqs --port "$FREE_PORT" >endpoint.log 2>&1 &
+    until "$repository/localstack/queues.py" ping 2>/dev/null; do sleep 0.2; done
+    "$repository/localstack/queues.py" apply
+    "$repository/localstack/orders.py" --rate 200 --poison 500 >orders.log 2>&1 &
+    cat >canary.toml <<END
+[fleet]
+kind = "local"
+command = ["worker", "run"]
+stable = 2
+canary = 1
+
+[environment]
+WORKER__QUEUE__NAME = "orders"
+WORKER__HANDOVER__URL = "$AWS_ENDPOINT_URL/000000000000/orders-handover"
+WORKER__ORDERS__LATENCY = "20ms"
+WORKER__QUEUE__WAIT = "1s"
+END
+    plan 15s
+    canary rollout --plan plan.toml --release 1.0.0 --skip-canary "the first release"
+    await_worker stable
+}
+
+# plan LEAST_TIME: one whose only step lasts at least so long.
+plan() {
+    cat >plan.toml <<END
+schema = 1
+name = "runbook"
+deadline = "20m"
+trickle = "5/s"
+[risk]
+tolerated_ratio = 3.0
+ceiling = "3%"
+stretch = "5s"
+[[steps]]
+share = "20%"
+least_time = "$1"
+least_messages = 300
+[bake]
+time = "5s"
+share = "10%"
+END
+}
+
+# journal EXPRESSION: what the journal says, as Python sees it in `j`.
+journal() { python3 -c 'import json, sys; j = json.load(open(".canary/journal.json")); print(eval(sys.argv[1]))' "$1" 2>/dev/null; }
+
+await() {
+    local end=$((SECONDS + 90))
+    until "$@"; do
+        ((SECONDS < end)) || return 1
+        sleep 0.2
+    done
+}
+
+in_step() { [[ $(journal 'j["state"]["phase"]["phase"]') == step ]]; }
+is_over() { [[ $(journal 'j["state"]["phase"]["phase"]') == ended ]]; }
+is_held() { [[ $(journal 'bool(j["state"]["hold"])') == True ]]; }
+
+# The address of a worker of the service, in WORKER or CANARY.
+await_worker() {
+    local address
+    has_address() { address=$(journal "next(p['address'] for p in j['measured']['$1']['processes'] if p['state'] == 'ready')"); }
+    await has_address "$1" || return
+    if [[ $1 == stable ]]; then export WORKER=http://$address; else export CANARY=http://$address; fi
+}
+
+# A rollout of a new good release, in its step, driven in the background. One under way is aborted first.
+given_step() {
+    no_rollout
+    plan "${1:-15m}"
+    numbers=$((numbers + 1))
+    export RELEASE=1.$numbers.0
+    canary rollout --plan plan.toml --release "$RELEASE" >tool.log 2>&1 &
+    tool=$!
+    await in_step && await_worker canary
+}
+
+given_held() {
+    given_step && canary pause --why "somebody wants to look" && await is_held
+}
+
+given_tool_killed() {
+    given_step 15s
+    kill -KILL "$tool"
+    wait "$tool" 2>/dev/null
+    true
+}
+
+# Release 1.0.0 was stable before the one that is now.
+given_promoted() {
+    given_step && canary promote --why "for the test" && await is_over
+}
+
+given_rolled_back() {
+    given_step && no_rollout
+}
+
+# Letters of release 2.0.0, which fails everything and hands nothing over: a release without a canary.
+given_dead_letters() {
+    no_rollout
+    WORKER__RELEASE=2.0.0 WORKER__ADMIN__ADDRESS=127.0.0.1:0 WORKER__ORDERS__REJECT_RATIO=1 \
+        timeout --signal TERM 5 worker >bad.log 2>&1
+    true
+}
+
+no_rollout() {
+    if [[ -f .canary/journal.json ]] && ! is_over; then canary abort --why "the next one" >>abort.log 2>&1; fi
+    [[ -z $tool ]] || wait "$tool" 2>/dev/null
+    tool=''
+}
+
+# Whatever a page has left running.
+the_end() {
+    if [[ -f canary.toml ]]; then
+        no_rollout
+        canary fleet stop
+    fi
+    local job
+    for job in $(jobs -p); do kill "$job" 2>/dev/null; done
+    wait
+}
