@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use metrics::NoopRecorder;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -245,6 +246,8 @@ impl<Q: Queue> Reading<'_, Q> {
     /// Sorts a slice into what stays and what goes, and lets the latter go. Whether a kept message came round again.
     async fn take(&mut self, slice: Vec<Message>, asked: Instant, pass: u32) -> Result<bool, QueueError> {
         let mut came_round = false;
+        // Nobody waits for a lease to be lost here; it is looked at before a message is sent.
+        let bell = Arc::new(Notify::new());
         let mut again = Vec::new();
         let mut chosen: HashMap<usize, Vec<Selected>> = HashMap::new();
         for message in slice {
@@ -258,7 +261,7 @@ impl<Q: Queue> Reading<'_, Q> {
             }
             let lease = self
                 .leases
-                .start(Arc::clone(&message.receipt), Arc::clone(&id), asked);
+                .start(Arc::clone(&message.receipt), Arc::clone(&id), asked, &bell);
             let receipt = Arc::clone(&message.receipt);
             came_round |= known == Some(Known::Kept { pass });
             let first = known.is_none();
