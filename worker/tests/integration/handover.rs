@@ -2,14 +2,19 @@
 
 use std::collections::HashMap;
 
+use aws_sdk_sqs::types::Message;
 use serde_json::Value;
 
 use crate::localstack::{Queues, Shape, order};
 use crate::process::{PATIENCE, Worker, settings};
 
-/// `HANDOVER_MESSAGES=5000` for the long form.
+/// `HANDOVER_MESSAGES=5000` for the long form. Every hundredth is poison where there is poison.
 fn count() -> usize {
     std::env::var("HANDOVER_MESSAGES").map_or(1000, |count| count.parse().unwrap())
+}
+
+fn real(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap())
 }
 
 fn canary(queues: &Queues, handover: &str) -> HashMap<&'static str, String> {
@@ -49,8 +54,7 @@ async fn what_a_canary_fails_is_done_by_the_stable_release_with_no_receive_spent
     queues.drained(PATIENCE * 5).await;
     queues.empty(&handover, PATIENCE * 5).await;
 
-    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
-    let total = total as f64;
+    let total = real(total);
     let (of_canary, of_stable) = (canary.metrics().await, stable.metrics().await);
     let failed = of_canary.sum("worker_attempts_total", &[("outcome", "reject")]);
     assert!(failed > total / 20.0, "the canary had a share: {failed}");
@@ -75,50 +79,81 @@ async fn what_a_canary_fails_is_done_by_the_stable_release_with_no_receive_spent
     queues.delete().await;
 }
 
+/// The releases that tried a dead letter, in order, and whether it is as a worker leaves it.
+fn tried(message: &Message, main: &str) -> Vec<(String, String, u64)> {
+    let attributes = message.message_attributes.as_ref().expect("it has a story");
+    let story: Value =
+        serde_json::from_str(attributes["worker.failure"].string_value.as_ref().unwrap()).unwrap();
+    assert_eq!(
+        (&story["handed_over_by"], &story["release"]),
+        (&"r-2".into(), &"r-1".into())
+    );
+    // Redriven, it goes back to the queue it was sent to.
+    assert!(main.ends_with(story["source_queue"].as_str().unwrap()));
+    let text = |attempt: &Value, field: &str| attempt[field].as_str().unwrap().to_owned();
+    story["attempts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|attempt| {
+            let receives = attempt["receive_count"].as_u64().unwrap();
+            (text(attempt, "release"), text(attempt, "track"), receives)
+        })
+        .collect()
+}
+
+/// The canary meets the poison first, so that both releases are in every story; then the two work side by side.
 #[tokio::test]
-async fn poison_is_confirmed_and_its_story_names_both_releases() {
-    let Some(queues) = Queues::create(Shape::default()).await else {
+async fn among_a_failing_canarys_messages_only_the_poison_is_dead_lettered_with_both_releases_in_its_story() {
+    let Some(queues) = Queues::create(Shape {
+        max_receive_count: 1,
+        ..Shape::default()
+    })
+    .await
+    else {
         return;
     };
     let handover = queues.handover().await;
-    let poison = |number: usize| number.is_multiple_of(10).then_some("reject");
-    let bodies: Vec<_> = (0..500).map(|number| order(number, poison(number))).collect();
-    queues.send(&bodies).await;
-    // The canary has all of them first, so that it is in every story.
+    let (total, poison) = (count(), count() / 100);
+    let bodies: Vec<_> = (0..total)
+        .map(|number| order(number, (number < poison).then_some("reject")))
+        .collect();
+    queues.send(&bodies[..poison]).await;
     let mut canary = Worker::start(&canary(&queues, &handover));
     queues.drained(PATIENCE).await;
-    canary.stop().await;
     let mut stable = Worker::start(&stable(&queues, &handover));
-    queues.empty(&handover, PATIENCE).await;
-    let metrics = stable.metrics().await;
-    let result = |result| metrics.sum("worker_handover_results_total", &[("result", result)]);
-    assert_eq!((result("recovered"), result("confirmed")), (450.0, 50.0));
+    queues.send(&bodies[poison..]).await;
+    queues.drained(PATIENCE * 5).await;
+    queues.empty(&handover, PATIENCE * 5).await;
+
+    let (of_canary, of_stable) = (canary.metrics().await, stable.metrics().await);
+    let handed_over = of_canary.sum("worker_handover_total", &[("failed_release", "r-2")]);
+    let result = |result| of_stable.sum("worker_handover_results_total", &[("result", result)]);
+    let (total, poison) = (real(total), real(poison));
+    assert!(
+        handed_over > total / 20.0,
+        "the canary had a share: {handed_over}"
+    );
+    assert_eq!(
+        (result("recovered"), result("confirmed")),
+        (handed_over - poison, poison)
+    );
+    // `maxReceiveCount` is 1: a second receive of any message would have dead-lettered it.
+    let done = [("outcome", "done"), ("delivery", "first")];
+    assert_eq!(of_stable.sum("worker_attempts_total", &done), total - poison);
+    canary.stop().await;
     stable.stop().await;
 
     let dead = queues.take_all(&queues.dead_letter).await;
-    assert_eq!(dead.len(), 50);
-    for message in dead {
-        let attributes = message.message_attributes.as_ref().unwrap();
-        let story: Value =
-            serde_json::from_str(attributes["worker.failure"].string_value.as_ref().unwrap()).unwrap();
-        let attempts: Vec<_> = story["attempts"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|attempt| {
-                (
-                    attempt["release"].as_str().unwrap(),
-                    attempt["track"].as_str().unwrap(),
-                )
-            })
-            .collect();
-        assert_eq!(attempts, [("r-2", "canary"), ("r-1", "stable")]);
-        assert_eq!(
-            (&story["handed_over_by"], &story["release"]),
-            (&"r-2".into(), &"r-1".into())
-        );
-        // Redriven, it goes back to the queue it was sent to.
-        assert!(queues.main.ends_with(story["source_queue"].as_str().unwrap()));
+    let mut bodies_dead: Vec<_> = dead.iter().map(|message| message.body.clone().unwrap()).collect();
+    let mut bodies_poison = bodies[..count() / 100].to_vec();
+    bodies_dead.sort_unstable();
+    bodies_poison.sort_unstable();
+    assert_eq!(bodies_dead, bodies_poison);
+    for message in &dead {
+        let both = [("r-2", "canary", 1), ("r-1", "stable", 1)];
+        let both = both.map(|(release, track, receives)| (release.to_owned(), track.to_owned(), receives));
+        assert_eq!(tried(message, &queues.main), both);
     }
     queues.remove(&handover).await;
     queues.delete().await;

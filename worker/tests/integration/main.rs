@@ -25,6 +25,8 @@ mod process;
 mod proxy;
 mod send;
 mod shutdown;
+#[cfg(feature = "ssm")]
+mod ssm;
 mod startup;
 #[cfg(feature = "otlp")]
 mod traces;
