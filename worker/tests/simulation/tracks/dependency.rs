@@ -18,6 +18,7 @@ fn a_dependency_down_for_ten_minutes_dead_letters_nothing() {
         let truth = Arc::new(Truth::default());
         let handler = Arc::new(Workload {
             truth: Arc::clone(&truth),
+            started: Instant::now(),
             down_until: Some(Instant::now() + Duration::from_secs(600)),
             broken_from: None,
             takes: (20, 60),
@@ -61,6 +62,7 @@ fn messages_that_are_lost_while_they_wait_in_place_are_let_go_of_at_once() {
         let truth = Arc::new(Truth::default());
         let handler = Arc::new(Workload {
             truth: Arc::clone(&truth),
+            started: Instant::now(),
             down_until: Some(Instant::now() + Duration::from_secs(600)),
             broken_from: None,
             takes: (20, 60),

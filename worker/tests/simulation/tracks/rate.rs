@@ -17,6 +17,7 @@ async fn until_opened(concurrency: usize, healthy: Duration) -> (u64, u64) {
     let lake = Lake::new(7, 5);
     let handler = Arc::new(Workload {
         truth: Arc::default(),
+        started: Instant::now(),
         down_until: None,
         broken_from: Some(Instant::now() + healthy),
         takes: (20, 400),
