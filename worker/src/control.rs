@@ -5,6 +5,7 @@
 
 pub mod document;
 pub mod reader;
+pub mod share;
 pub mod source;
 #[cfg(feature = "ssm")]
 pub mod ssm;

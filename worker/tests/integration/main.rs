@@ -24,6 +24,7 @@ mod outage;
 mod process;
 mod proxy;
 mod send;
+mod share;
 mod shutdown;
 #[cfg(feature = "ssm")]
 mod ssm;
