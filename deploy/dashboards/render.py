@@ -44,10 +44,12 @@ def common_parts(panel, title, description, unit, queries, width, height):
     return panel
 
 
-def graph(title, description, unit, *queries, width=12, height=8, most=None, dashed=None):
+def graph(title, description, unit, *queries, width=12, height=8, least=0, most=None, dashed=None):
     """Lines over time. `dashed` is a pattern of legends that are bounds of something, not values."""
     panel = common_parts(timeseries.Panel(), title, description, unit, queries, width, height)
-    panel.min(0).line_width(1).fill_opacity(0).show_points(common.VisibilityMode.NEVER)
+    if least is not None:
+        panel.min(least)
+    panel.line_width(1).fill_opacity(0).show_points(common.VisibilityMode.NEVER)
     panel.tooltip(build_common.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI).sort(common.SortOrder.DESCENDING))
     legend = build_common.VizLegendOptions().display_mode(common.LegendDisplayMode.LIST).placement(common.LegendPlacement.BOTTOM)
     panel.legend(legend.show_legend(True))
@@ -140,6 +142,7 @@ RELEASES = [
         "short",
         ('canary_evidence', "{{question}}"),
         ('canary_evidence_bound', "{{question}}, bound"),
+        least=None,
         dashed="bound$",
     ),
     graph(
