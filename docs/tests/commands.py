@@ -149,7 +149,7 @@ class Page:
         """Types into the shell; what came out, and the exit code."""
         mark = f"--- {time.monotonic_ns()}"
         before = log.stat().st_size
-        shell.stdin.write(f"{text}\necho; echo '{mark}' $?\n")
+        shell.stdin.write(f"{text}\n__code=$?; echo; echo '{mark}' $__code\n")
         shell.stdin.flush()
         end = time.monotonic() + patience
         while time.monotonic() < end:
