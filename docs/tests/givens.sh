@@ -87,7 +87,16 @@ given_step() {
     export RELEASE=1.$numbers.0
     canary rollout --plan plan.toml --release "$RELEASE" >tool.log 2>&1 &
     tool=$!
-    await in_step && await_worker canary
+    await in_step && await_worker canary && await is_open
+}
+
+# The canary reads the control document every few seconds.
+is_open() { curl --silent "$CANARY/evidence?since=9999999999" | grep -q '"paused":false'; }
+
+# A worker of the present release, no rollout under way.
+given_worker() {
+    no_rollout
+    await_worker stable && curl --silent --fail "$WORKER/livez"
 }
 
 given_held() {
