@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span};
 
-use crate::handler::{Context, Handler, Outcome, Reason};
+use crate::handler::{Context, Course, Handler, Outcome, Reason};
 use crate::lease::Lease;
 use crate::message::Message;
 use crate::trace;
@@ -157,7 +157,7 @@ impl Cause {
 pub(crate) struct Running {
     task: JoinHandle<Outcome>,
     started: Instant,
-    cancellation: CancellationToken,
+    course: Arc<Course>,
     span: Span,
 }
 
@@ -169,14 +169,14 @@ impl Running {
         queue: &str,
     ) -> Self {
         let span = trace::attempt(message, &context, queue);
-        let (started, cancellation) = (Instant::now(), context.cancellation.clone());
+        let (started, course) = (Instant::now(), Arc::clone(&context.course));
         let (handler, message) = (Arc::clone(handler), Arc::clone(message));
         let task =
             tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span.clone()));
         Self {
             task,
             started,
-            cancellation,
+            course,
             span,
         }
     }
@@ -191,7 +191,7 @@ impl Running {
 
     /// Ends the attempt from outside: its context is cancelled, and it is dropped at its next `await`.
     pub(crate) fn end(self, cause: Cause) -> (Ended, Remains) {
-        self.cancellation.cancel();
+        self.course.cancel();
         self.task.abort();
         let (ending, reason, error) = cause.told();
         let ended = Ended {

@@ -1,12 +1,14 @@
 //! The seam to the application: one async method from a message to an [`Outcome`].
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::failure::bounded;
 use crate::message::Message;
@@ -183,14 +185,45 @@ pub struct Context {
     pub(crate) original_message_id: Arc<str>,
     pub(crate) attempt: u32,
     pub(crate) deadline: Instant,
-    pub(crate) cancellation: CancellationToken,
-    pub(crate) signals: Signals,
+    pub(crate) course: Arc<Course>,
 }
 
-/// What a handler answered about its own work; shared by the clones of a [`Context`].
-pub(crate) type Signals = Arc<Mutex<Vec<(&'static str, bool)>>>;
+/// What the clones of a [`Context`] share with who made the attempt.
+#[derive(Debug, Default)]
+pub(crate) struct Course {
+    cancelled: AtomicBool,
+    cancellation: Notify,
+    /// What the handler answered about its own work.
+    signals: Mutex<Vec<(&'static str, bool)>>,
+}
+
+impl Course {
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Release);
+        self.cancellation.notify_waiters();
+    }
+
+    pub(crate) fn signals(&self) -> MutexGuard<'_, Vec<(&'static str, bool)>> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Context {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        original_message_id: Arc<str>,
+        attempt: u32,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            identity,
+            original_message_id,
+            attempt,
+            deadline,
+            course: Arc::default(),
+        }
+    }
+
     /// The attempt's number: the message's receive count, plus what was tried in place. 1 is the first.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
@@ -227,7 +260,7 @@ impl Context {
     /// `name` is in `snake_case`; a later answer under the same name replaces the earlier. Names are few and fixed: a process
     /// counts the first 16 it meets ([`crate::evidence::recorder::MAX_SIGNALS`]).
     pub fn signal(&self, name: &'static str, bad: bool) {
-        let mut signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut signals = self.course.signals();
         match signals.iter().position(|(known, _)| *known == name) {
             Some(index) => signals[index].1 = bad,
             None if signals.len() < crate::evidence::recorder::MAX_SIGNALS => signals.push((name, bad)),
@@ -237,13 +270,18 @@ impl Context {
 
     /// Waits until the attempt is cancelled: its deadline passed, its lease is lost, or the worker stops.
     pub async fn cancelled(&self) {
-        self.cancellation.cancelled().await;
+        let mut cancelled = std::pin::pin!(self.course.cancellation.notified());
+        // What comes between the look and the wait must end the wait.
+        cancelled.as_mut().enable();
+        if !self.is_cancelled() {
+            cancelled.await;
+        }
     }
 
     /// Whether the attempt is cancelled; for work that cannot wait.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        self.cancellation.is_cancelled()
+        self.course.cancelled.load(Acquire)
     }
 }
 

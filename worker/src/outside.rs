@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::failure::{self, ATTRIBUTE, MAX_ATTEMPTS, SCHEMA, Story, StoryFate, Target};
 use crate::handler::{Context, Handler, Json, Outcome, Reason};
@@ -64,8 +63,7 @@ fn handled(body: String) -> Outcome {
         original_message_id: "id".into(),
         attempt: 1,
         deadline: Instant::now() + Duration::from_secs(30),
-        cancellation: CancellationToken::new(),
-        signals: Arc::default(),
+        course: Arc::default(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()

@@ -3,7 +3,6 @@ use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::failure::{self, Target};
@@ -72,8 +71,7 @@ async fn handled(message: &Message, sns: bool, buckets: &[&str]) -> (Option<Mess
         original_message_id: "id".into(),
         attempt: 1,
         deadline: Instant::now() + Duration::from_secs(30),
-        cancellation: CancellationToken::new(),
-        signals: Arc::default(),
+        course: Arc::default(),
     };
     let handler = Unwrapped::new(Arc::clone(&seen), OneObject, options);
     let outcome = handler.handle(message, &context).await;

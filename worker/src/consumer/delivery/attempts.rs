@@ -13,7 +13,7 @@ use super::{Delivery, is_done, is_last_chance, remember};
 use crate::attempt::{self, Ended, Ending, Remains, Running};
 use crate::events::{AttemptEnded, AttemptStuck, DuplicateDeleted};
 use crate::evidence::Judged;
-use crate::handler::{Context, Handler, Signals};
+use crate::handler::{Context, Course, Handler};
 use crate::message::{self, Message};
 use crate::metrics::HandoverResult;
 use crate::queue::Queue;
@@ -94,7 +94,7 @@ async fn one_attempt<Q: Queue, H: Handler>(
 #[derive(Debug)]
 pub(super) struct Begun {
     number: u32,
-    signals: Signals,
+    course: Arc<Course>,
     judged: Option<Judged>,
 }
 
@@ -113,17 +113,11 @@ impl Begun {
         } else {
             Arc::clone(&message.id)
         };
-        let context = Context {
-            identity: Arc::clone(&shared.parts.identity),
-            original_message_id,
-            attempt: number,
-            deadline,
-            cancellation: CancellationToken::new(),
-            signals: Arc::default(),
-        };
+        let identity = Arc::clone(&shared.parts.identity);
+        let context = Context::new(identity, original_message_id, number, deadline);
         let begun = Self {
             number,
-            signals: Arc::clone(&context.signals),
+            course: Arc::clone(&context.course),
             judged: (in_place == 0).then(|| judge(shared, delivery)).flatten(),
         };
         let queue = shared.parts.description.name();
@@ -144,14 +138,13 @@ impl Begun {
             shared.health.attempted(ended.ending == Ending::Done);
         }
         if let (Some(evidence), Some(judged)) = (&shared.steering.evidence, self.judged) {
-            let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner);
             evidence.end(
                 &judged,
                 &delivery.message.id,
                 ended.ending,
                 cut_off,
                 ended.elapsed,
-                &signals,
+                &self.course.signals(),
             );
         }
         shared.reflexes.ended(ended, delivery.trial.take());

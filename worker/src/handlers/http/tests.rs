@@ -3,7 +3,6 @@ use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::handler::Reason;
@@ -120,8 +119,7 @@ fn context(deadline: Duration) -> Context {
         original_message_id: "id-1".into(),
         attempt: 4,
         deadline: Instant::now() + deadline,
-        cancellation: CancellationToken::new(),
-        signals: Arc::default(),
+        course: Arc::default(),
     }
 }
 
