@@ -170,9 +170,11 @@ impl Running {
     ) -> Self {
         let span = trace::attempt(message, &context, queue);
         let (started, course) = (Instant::now(), Arc::clone(&context.course));
-        let (handler, message) = (Arc::clone(handler), Arc::clone(message));
-        let task =
-            tokio::spawn(async move { handler.handle(&message, &context).await }.instrument(span.clone()));
+        let handler = Arc::clone(handler);
+        let name = trace::name(message, &context);
+        let message = Arc::clone(message);
+        let named = name.scope(async move { handler.handle(&message, &context).await });
+        let task = tokio::spawn(named.instrument(span.clone()));
         Self {
             task,
             started,

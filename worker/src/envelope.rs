@@ -98,7 +98,8 @@ impl<H: Handler, P: Payloads> Unwrapped<H, P> {
             let outer = opened.as_ref().unwrap_or(message);
             let pointer = Pointer::of(outer).map_err(|wrong| Outcome::reject(Reason::UNDECODABLE, wrong))?;
             if let Some(pointer) = pointer {
-                let body = self.payload(&pointer).await?;
+                // Boxed: every attempt has room for what few need.
+                let body = Box::pin(self.payload(&pointer)).await?;
                 let mut inner = outer.clone();
                 inner.body = body;
                 for name in pointer::SIZE_ATTRIBUTES {

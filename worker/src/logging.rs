@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::field::RecordFields;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::layer as fmt_layer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields};
@@ -21,6 +22,7 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{LogFormat, LogSettings};
 use crate::release::Identity;
+use crate::trace;
 
 /// A layer that takes spans besides the log, such as an exporter.
 pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
@@ -53,12 +55,15 @@ pub fn start_with(
     };
     let identity = identity.clone();
     let started = match (json, spans) {
+        // What the spans of attempts would tell, lines know without them; they cost more than all else that is logged.
         (true, None) => tracing_subscriber::registry()
             .with(filter)
+            .with(filter_fn(|metadata| !trace::is_attempt(metadata)))
             .with(json_lines(identity))
             .try_init(),
         (false, None) => tracing_subscriber::registry()
             .with(filter)
+            .with(filter_fn(|metadata| !trace::is_attempt(metadata)))
             .with(text_lines(identity))
             .try_init(),
         // The filter is for the lines alone: one over both would hide spans from the exporter.
@@ -127,6 +132,8 @@ where
             && let Some(fields) = span.extensions().get::<FormattedFields<N>>()
         {
             write!(writer, " {{{fields}}}")?;
+        } else if let Some((message_id, attempt)) = trace::current_attempt() {
+            write!(writer, " {{message_id={message_id} attempt={attempt}}}")?;
         }
         writeln!(writer)
     }
@@ -162,6 +169,10 @@ where
                 line.0
                     .extend(fields.into_iter().filter(|(name, _)| !name.starts_with("otel.")));
             }
+        }
+        if let Some((message_id, attempt)) = trace::current_attempt() {
+            line.0.insert("message_id".to_owned(), (*message_id).into());
+            line.0.insert("attempt".to_owned(), attempt.into());
         }
         event.record(&mut line);
         let now = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
@@ -302,7 +313,11 @@ mod tests {
     use std::io::Write;
     use std::sync::{Arc, Mutex};
 
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::handler::Context;
+    use crate::message::{Attributes, Message};
     use crate::release::{Release, Track};
 
     #[derive(Clone, Default)]
@@ -319,8 +334,8 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_json_line_is_flat_and_names_release_message_and_attempt() {
+    /// The one line that `write` writes.
+    fn line(write: impl FnOnce()) -> Value {
         let sink = Sink::default();
         let identity = Identity {
             release: Release::new("1.4").unwrap(),
@@ -331,25 +346,68 @@ mod tests {
             .fmt_fields(SpanFields)
             .event_format(JsonLines { identity })
             .with_writer(move || writer.clone())
-            .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            let _attempt = tracing::info_span!("attempt", message_id = "m-1", attempt = 2_u32).entered();
+            .finish()
+            .with(filter_fn(|metadata| !trace::is_attempt(metadata)));
+        tracing::subscriber::with_default(subscriber, write);
+        let bytes = sink.0.lock().unwrap().clone();
+        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice(&bytes).unwrap()
+    }
+
+    #[test]
+    fn a_json_line_is_flat_and_names_release_message_and_attempt() {
+        let line = line(|| {
+            let _attempt = tracing::info_span!("work", message_id = "m-1", attempt = 2_u32).entered();
+            let _name = tracing::info_span!("named", name = %"a \"b\"\t").entered();
             tracing::info!(total = 1.5, text = "a \"b\"\n", "order totalled");
         });
-        let bytes = sink.0.lock().unwrap().clone();
-        let line: Value = serde_json::from_slice(&bytes).unwrap();
         for (key, value) in [
             ("message", Value::from("order totalled")),
             ("release", "1.4".into()),
             ("track", "canary".into()),
             ("message_id", "m-1".into()),
             ("attempt", 2.into()),
+            ("name", "a \"b\"\t".into()),
             ("total", 1.5.into()),
             ("text", "a \"b\"\n".into()),
             ("level", "INFO".into()),
         ] {
             assert_eq!(line[key], value, "{key}");
         }
-        assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
+    }
+
+    #[test]
+    fn a_line_of_an_attempt_names_it_without_a_span() {
+        let message = Message {
+            id: "m-2".into(),
+            receipt: "r".into(),
+            body: String::new(),
+            attributes: Attributes::new(),
+            receive_count: 3,
+            sent_at: None,
+            first_received_at: None,
+            group: None,
+            deduplication_id: None,
+            trace_header: None,
+            dead_letter_source: None,
+            story: None,
+        };
+        let line = line(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            runtime.unwrap().block_on(async {
+                let identity = Arc::new(Identity {
+                    release: Release::new("1.4").unwrap(),
+                    track: Track::Canary,
+                });
+                let context = Context::new(identity, "m-1".into(), 3, Instant::now());
+                assert!(trace::attempt(&message, &context, "orders").is_disabled());
+                let attempt = async { tracing::info!("in an attempt") };
+                trace::name(&message, &context).scope(attempt).await;
+            });
+        });
+        assert_eq!(
+            (&line["message_id"], &line["attempt"]),
+            (&"m-2".into(), &3.into())
+        );
     }
 }

@@ -4,8 +4,9 @@
 pub mod otlp;
 
 use std::fmt;
+use std::sync::Arc;
 
-use tracing::Span;
+use tracing::{Metadata, Span};
 
 use crate::attempt::Ended;
 use crate::handler::Context;
@@ -90,7 +91,32 @@ impl fmt::Display for TraceContext {
     }
 }
 
-/// The span of an attempt: what its log lines are told with, and what is exported with the feature `otlp`.
+tokio::task_local! {
+    /// The id of the message, and the attempt's number.
+    static ATTEMPT: (Arc<str>, u32);
+}
+
+/// What the log lines of an attempt name it by.
+pub(crate) struct Name((Arc<str>, u32));
+
+/// The name of the attempt that `context` is for.
+pub(crate) fn name(message: &Message, context: &Context) -> Name {
+    Name((Arc::clone(&message.id), context.attempt()))
+}
+
+impl Name {
+    /// Lines that are written in `attempt` name it, without the cost of a span.
+    pub(crate) fn scope<F: Future>(self, attempt: F) -> impl Future<Output = F::Output> {
+        ATTEMPT.scope(self.0, attempt)
+    }
+}
+
+/// The attempt that is made here, if one is.
+pub(crate) fn current_attempt() -> Option<(Arc<str>, u32)> {
+    ATTEMPT.try_with(Clone::clone).ok()
+}
+
+/// The span of an attempt: for the subscriber of an application, and exported with the feature `otlp`.
 pub(crate) fn attempt(message: &Message, context: &Context, queue: &str) -> Span {
     #[cfg(feature = "otlp")]
     if let Some(span) = otlp::attempt(message, context, queue) {
@@ -98,6 +124,11 @@ pub(crate) fn attempt(message: &Message, context: &Context, queue: &str) -> Span
     }
     let _ = queue; // a label of exported spans only
     tracing::info_span!("attempt", message_id = &*message.id, attempt = context.attempt())
+}
+
+/// Whether it is the span of [`attempt`] that is not exported.
+pub(crate) fn is_attempt(metadata: &Metadata<'_>) -> bool {
+    metadata.is_span() && metadata.name() == "attempt" && metadata.target() == module_path!()
 }
 
 /// Notes how the attempt ended.
