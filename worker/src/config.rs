@@ -4,14 +4,13 @@
 //! every field is checked, and all mistakes are told at once.
 
 pub mod fields;
+mod handlers;
 pub mod source;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::HeaderValue;
-use hyper::http::uri::PathAndQuery;
 
 use self::source::{Problem, Source};
 use crate::handlers::http;
@@ -246,9 +245,9 @@ impl Settings {
         let max_failure_rate = reader.optional_ratio("breaker.max_failure_rate");
         let slow_after = reader.duration("evidence.slow_after");
         let cloudwatch = cloudwatch(reader);
-        let kind = handler_kind(reader);
-        let http = http_options(reader);
-        let envelope = envelope_options(reader);
+        let kind = handlers::handler_kind(reader);
+        let http = handlers::http_options(reader);
+        let envelope = handlers::envelope_options(reader);
         let deadline = reader.duration("handler.deadline");
         let request_timeout = reader.duration("sqs.timeout");
         let shutdown = reader
@@ -259,7 +258,7 @@ impl Settings {
         let admin = reader.address("admin.address");
         let log = log(reader);
         let otlp = otlp(reader);
-        let orders = orders(reader);
+        let orders = handlers::orders(reader);
         let consumer = consumer_options(reader, wait, visibility, deadline);
         last_receive_ends(reader, wait, shutdown);
         Some(Self {
@@ -414,13 +413,6 @@ fn consumer_options(
     })
 }
 
-fn handler_kind(reader: &mut source::Reader<'_>) -> Option<HandlerKind> {
-    reader.choice("handler.kind").map(|kind| match kind {
-        "http" => HandlerKind::Http,
-        _ => HandlerKind::Orders,
-    })
-}
-
 fn ecs_settings(reader: &mut source::Reader<'_>) -> Option<EcsSettings> {
     let task_protection = reader.flag("ecs.task_protection");
     let suffix = reader.required("ecs.canary_suffix");
@@ -436,78 +428,6 @@ fn ecs_settings(reader: &mut source::Reader<'_>) -> Option<EcsSettings> {
         task_protection: task_protection?,
         ..EcsSettings::default()
     })
-}
-
-fn http_options(reader: &mut source::Reader<'_>) -> Option<http::Options> {
-    let url = reader.web_url("http.url");
-    let allow_remote = reader.flag("http.allow_remote");
-    let timeout = reader.optional_duration("http.timeout");
-    let content_type = reader.required("http.content_type").and_then(|text| {
-        reader.parse("http.content_type", &text, |text| {
-            let header = text.contains('/').then(|| HeaderValue::from_str(text).ok());
-            header.flatten().ok_or(())
-        })
-    });
-    let ready_path = match reader.optional("http.ready_path") {
-        None => Some(None),
-        Some(path) => reader.parse("http.ready_path", &path, |path| {
-            let path = path.starts_with('/').then(|| path.parse::<PathAndQuery>().ok());
-            path.flatten().map(Some).ok_or(())
-        }),
-    };
-    let (url, ready_path) = (url?, ready_path?);
-    if !allow_remote? && !is_loopback(&url) {
-        reader.note(
-            "http.url",
-            "a loopback address or localhost, or http.allow_remote = true",
-        );
-    }
-    let ready = ready_path.and_then(|path| {
-        let mut parts = url.clone().into_parts();
-        parts.path_and_query = Some(path);
-        Uri::from_parts(parts).ok() // another path changes nothing about what makes a URL whole
-    });
-    Some(http::Options {
-        url,
-        ready,
-        timeout: timeout?,
-        content_type: content_type?,
-    })
-}
-
-fn envelope_options(reader: &mut source::Reader<'_>) -> Option<envelope::Options> {
-    let sns = reader.flag("envelope.sns");
-    let s3_max_bytes = reader.count("envelope.s3_max_bytes");
-    let s3_buckets = match reader.optional("envelope.s3_buckets") {
-        None => Some(Vec::new()),
-        Some(names) => reader.parse("envelope.s3_buckets", &names, |names| {
-            let names: Vec<_> = names.split(',').map(|name| name.trim().to_owned()).collect();
-            let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
-            let whole = |name: &String| (3..=63).contains(&name.len()) && name.chars().all(allowed);
-            if names.iter().all(whole) {
-                Ok(names)
-            } else {
-                Err(())
-            }
-        }),
-    };
-    if s3_buckets.as_ref().is_some_and(|names| !names.is_empty()) && !cfg!(feature = "s3") {
-        reader.note(
-            "envelope.s3_buckets",
-            "none: this worker was built without the feature s3",
-        );
-    }
-    Some(envelope::Options {
-        sns: sns?,
-        s3_buckets: s3_buckets?,
-        s3_max_bytes: s3_max_bytes?,
-    })
-}
-
-fn is_loopback(url: &Uri) -> bool {
-    let host = url.host().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn log(reader: &mut source::Reader<'_>) -> Option<LogSettings> {
@@ -545,40 +465,6 @@ fn otlp(reader: &mut source::Reader<'_>) -> Option<Option<OtlpSettings>> {
         endpoint,
         sample_ratio,
     }))
-}
-
-fn orders(reader: &mut source::Reader<'_>) -> Option<Faults> {
-    let latency = reader.duration("orders.latency");
-    let slow_latency = reader.duration("orders.slow_latency");
-    let mut ratio = |key| reader.ratio(key);
-    let ratios = [
-        ratio("orders.retry_ratio"),
-        ratio("orders.reject_ratio"),
-        ratio("orders.slow_ratio"),
-        ratio("orders.hang_ratio"),
-        ratio("orders.panic_ratio"),
-        ratio("orders.crash_ratio"),
-        ratio("orders.unavailable_ratio"),
-    ];
-    let sum: f64 = ratios.iter().flatten().sum();
-    if sum > 1.0 + 1e-9 {
-        reader.note(
-            "orders.retry_ratio",
-            &format!("all of orders.*_ratio together at most 1, they are {sum}"),
-        );
-    }
-    let [retry, reject, slow, hang, panic, crash, unavailable] = ratios;
-    Some(Faults {
-        latency: latency?,
-        slow_latency: slow_latency?,
-        retry: retry?,
-        reject: reject?,
-        slow: slow?,
-        hang: hang?,
-        panic: panic?,
-        crash: crash?,
-        unavailable: unavailable?,
-    })
 }
 
 #[cfg(test)]

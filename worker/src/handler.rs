@@ -154,20 +154,7 @@ impl Reason {
     /// When `name` is anything else. In a `const`, where it belongs, that is an error of the compiler.
     #[must_use]
     pub const fn new(name: &'static str) -> Self {
-        let bytes = name.as_bytes();
-        assert!(
-            !bytes.is_empty() && bytes.len() <= 40,
-            "a reason has 1 to 40 characters"
-        );
-        let mut index = 0;
-        while index < bytes.len() {
-            let byte = bytes[index];
-            assert!(
-                byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_',
-                "a reason is in snake_case"
-            );
-            index += 1;
-        }
+        assert!(is_name(name), "a reason is in snake_case, 1 to 40 characters");
         Self(name)
     }
 
@@ -176,6 +163,20 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         self.0
     }
+}
+
+/// Whether `name` is in `snake_case` and has 1 to 40 characters, as reasons and signals have.
+pub(crate) const fn is_name(name: &str) -> bool {
+    let bytes = name.as_bytes();
+    let mut index = 0;
+    while index < bytes.len() {
+        let byte = bytes[index];
+        if !byte.is_ascii_lowercase() && !byte.is_ascii_digit() && byte != b'_' {
+            return false;
+        }
+        index += 1;
+    }
+    !bytes.is_empty() && bytes.len() <= 40
 }
 
 /// What an attempt may want to know beside the message. Cheap to clone.

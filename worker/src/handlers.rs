@@ -51,3 +51,13 @@ impl Handler for ReadyMade {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    /// `docs/handlers.md` and the README say so. CI compiles it.
+    #[test]
+    fn the_smallest_handler_is_a_whole_worker_in_20_lines() {
+        let example = include_str!("../examples/smallest.rs");
+        assert!(example.lines().count() <= 20 && example.contains("worker::cli::main"));
+    }
+}

@@ -262,6 +262,12 @@ pub const FIELDS: &[Field] = &[
         "What the body is said to be. It is posted as it is.",
     ),
     field(
+        "http.reasons",
+        Kind::Text("up to 20 names in snake_case, separated by commas, none of them the worker's own"),
+        None,
+        "The reasons that the application may reject with, beside `rejected`, `invalid` and `undecodable`: labels of metrics and of dead letters.",
+    ),
+    field(
         "envelope.sns",
         FLAG,
         Some("false"),

@@ -99,6 +99,7 @@ fn bounds_are_inside() {
         ("WORKER__QUEUE__VISIBILITY_TIMEOUT", "3s", "12h"),
         ("WORKER__HANDLER__DEADLINE", "10ms", "11h"),
         ("WORKER__ORDERS__HANG_RATIO", "0", "1"),
+        ("WORKER__HTTP__REASONS", "a", "sold_out, bad_address"),
     ] {
         for value in [least, most] {
             with(&[(variable, value)]).unwrap();
@@ -116,6 +117,8 @@ fn bounds_are_inside() {
         ("WORKER__ORDERS__HANG_RATIO", "1.01"),
         ("WORKER__ORDERS__HANG_RATIO", "-0.1"),
         ("WORKER__ORDERS__HANG_RATIO", "NaN"),
+        ("WORKER__HTTP__REASONS", "sold_out, panic"),
+        ("WORKER__HTTP__REASONS", "sold_out,"),
         ("WORKER__TRACK", "Canary"),
         ("WORKER__DLQ__URL", "orders-dlq"),
         ("WORKER__DLQ__URL", "https://sqs.eu-west-1.amazonaws.com"),

@@ -5,9 +5,11 @@
 
 pub mod header;
 
+mod answer;
 mod outcome;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -15,13 +17,17 @@ use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Uri};
 use tokio::time::{Instant, sleep};
 
+use self::answer::Said;
 use self::outcome::Answer;
-use crate::handler::{Context, Handler, Outcome};
+use crate::handler::{Context, Handler, Outcome, Reason};
 use crate::http_client::{ExchangeError, HttpClient, read};
 use crate::message::Message;
 
 /// The most that is read of an answer's body. It is thrown away, but read for the sake of the connection.
 pub const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// The most reasons that an application has of its own.
+pub const MAX_REASONS: usize = 20;
 
 /// How long the text of a failure may take, once its status is known.
 const TEXT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,6 +50,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// What the body is said to be.
     pub content_type: HeaderValue,
+    /// What the application may reject with.
+    pub reasons: Vec<Reason>,
 }
 
 /// Posts messages.
@@ -51,6 +59,7 @@ pub struct Options {
 pub struct Http {
     options: Options,
     client: HttpClient,
+    said: Arc<Said>,
 }
 
 impl Http {
@@ -58,7 +67,12 @@ impl Http {
     #[must_use]
     pub fn new(options: Options) -> Self {
         let client = HttpClient::new(&options.url);
-        Self { options, client }
+        let said = Arc::new(Said::new(&options.reasons));
+        Self {
+            options,
+            client,
+            said,
+        }
     }
 
     async fn post(&self, message: &Message, context: &Context) -> Result<Answer, ExchangeError> {
@@ -112,7 +126,15 @@ impl Http {
 
 impl Handler for Http {
     async fn handle(&self, message: &Message, context: &Context) -> Outcome {
-        outcome::of(self.post(message, context).await, std::time::SystemTime::now())
+        let answer = self.post(message, context).await;
+        if let Ok(answer) = &answer {
+            self.said.signals(&answer.headers, context);
+        }
+        outcome::of(answer, &self.said, SystemTime::now())
+    }
+
+    fn reasons(&self) -> &[Reason] {
+        &self.options.reasons
     }
 
     /// Waits for as long as the application is not there: it may take its time to start, and `/readyz` tells.

@@ -63,6 +63,7 @@ async fn an_application_in_another_language_decides_and_nothing_is_received_befo
     let mut bodies: Vec<String> = (0..20).map(good).collect();
     bodies.push(r#"{"order_id": "o-20", "quantity": 1, "stock": "unknown"}"#.to_owned());
     bodies.push("no order".to_owned());
+    bodies.push(r#"{"order_id": "o-21", "quantity": 1000}"#.to_owned());
     bodies.push(r#"{"order_id": "o-22", "quantity": 0}"#.to_owned());
     queues.send(&bodies).await;
 
@@ -71,6 +72,7 @@ async fn an_application_in_another_language_decides_and_nothing_is_received_befo
     variables.insert("WORKER__HANDLER__KIND", "http".to_owned());
     variables.insert("WORKER__HTTP__URL", format!("http://127.0.0.1:{port}/messages"));
     variables.insert("WORKER__HTTP__READY_PATH", "/healthz".to_owned());
+    variables.insert("WORKER__HTTP__REASONS", "bad_order".to_owned());
     let mut worker = Worker::start(&variables);
     worker
         .tells("waiting for the application; nothing is received meanwhile", 1)
@@ -91,31 +93,40 @@ async fn an_application_in_another_language_decides_and_nothing_is_received_befo
     let metrics = worker.metrics().await;
     let attempts = |outcome| metrics.sum("worker_attempts_total", &[("outcome", outcome)]);
     let (done, unavailable, reject) = (attempts("done"), attempts("unavailable"), attempts("reject"));
-    assert_eq!((done, unavailable, reject), (21.0, 1.0, 2.0));
-    assert_eq!(metrics.sum("worker_messages_received_total", &[]), 23.0);
+    assert_eq!((done, unavailable, reject), (22.0, 1.0, 2.0));
+    assert_eq!(metrics.sum("worker_messages_received_total", &[]), 24.0);
+    let evidence = worker::admin::ask(admin, "/evidence", PATIENCE).await.unwrap();
+    let evidence: worker::evidence::Report = serde_json::from_str(&evidence).unwrap();
+    let large = evidence
+        .windows
+        .iter()
+        .filter_map(|window| window.quality.get("large"));
+    let large = large.fold((0, 0), |sum, one| (sum.0 + one.asked, sum.1 + one.bad));
+    // Of first attempts that ended with an answer to the question: not of the two rejected, nor of the one tried again.
+    assert_eq!(large, (21, 1), "the application's quality signal");
     worker.stop().await;
 
     let dead = queues.take_all(&queues.dead_letter).await;
-    let mut errors: Vec<String> = dead
+    let mut told: Vec<(String, String)> = dead
         .iter()
         .map(|message| {
             let attributes = message.message_attributes.as_ref().unwrap();
             let story = attributes["worker.failure"].string_value.as_ref().unwrap();
             let story: Value = serde_json::from_str(story).unwrap();
-            assert_eq!(story["reason"], "rejected");
-            story["error"].as_str().unwrap().to_owned()
+            let text = |key: &str| story[key].as_str().unwrap().to_owned();
+            (text("reason"), text("error"))
         })
         .collect();
-    errors.sort_unstable();
-    assert_eq!(errors.len(), 2, "{errors:?}");
+    told.sort_unstable();
+    let bad = "422 Unprocessable Entity: quantity is 0; expected a whole number from 1";
+    assert_eq!(told[0], ("bad_order".to_owned(), bad.to_owned()));
+    let (reason, error) = &told[1];
+    assert_eq!(reason, "undecodable");
     assert!(
-        errors[0].starts_with("422 Unprocessable Entity: Expecting value"),
-        "{errors:?}"
+        error.starts_with("422 Unprocessable Entity: Expecting value"),
+        "{error}"
     );
-    assert_eq!(
-        errors[1],
-        "422 Unprocessable Entity: quantity is 0; expected a whole number from 1"
-    );
+    assert_eq!(told.len(), 2, "{told:?}");
     queues.delete().await;
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use aws_sdk_sqs::types::{MessageSystemAttributeNameForSends, MessageSystemAttributeValue};
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -57,6 +58,19 @@ async fn each_attempt_is_a_span_with_a_link_to_its_sender_and_its_release() {
             .await
             .unwrap();
     }
+    // The third was sent by somebody traced by X-Ray.
+    let parent = "Root=1-4bf92f35-77b34da6a3ce929d0e0e4733;Parent=00f067aa0ba902b7;Sampled=1";
+    let header = MessageSystemAttributeValue::builder()
+        .data_type("String")
+        .string_value(parent)
+        .build()
+        .unwrap();
+    let sent = queues.client.send_message().queue_url(&queues.main);
+    sent.message_body(order(3, None))
+        .message_system_attributes(MessageSystemAttributeNameForSends::AwsTraceHeader, header)
+        .send()
+        .await
+        .unwrap();
     let mut variables = settings(&queues);
     variables.insert("WORKER__OTLP__ENDPOINT", endpoint);
     variables.insert("WORKER__LOG__LEVEL", "warn".to_owned());
@@ -67,7 +81,7 @@ async fn each_attempt_is_a_span_with_a_link_to_its_sender_and_its_release() {
 
     let all: Vec<u8> = bodies.lock().unwrap().concat();
     let queue = queues.main.rsplit('/').next().unwrap();
-    for number in [1, 2] {
+    for number in [1, 2, 3] {
         // A link's trace id (field 1) and span id (field 2).
         let mut link = vec![0x0a, 16];
         link.extend_from_slice(&(0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4730_u128 + number).to_be_bytes());
@@ -94,7 +108,7 @@ async fn each_attempt_is_a_span_with_a_link_to_its_sender_and_its_release() {
         .windows(name.len())
         .filter(|window| *window == name.as_bytes())
         .count();
-    assert_eq!(spans, 2, "one span an attempt");
+    assert_eq!(spans, 3, "one span an attempt");
     queues.delete().await;
 }
 

@@ -5,8 +5,9 @@ use std::time::{Duration, SystemTime};
 use hyper::header::RETRY_AFTER;
 use hyper::{HeaderMap, StatusCode};
 
+use super::answer::Said;
 use crate::failure::bounded;
-use crate::handler::{Outcome, Reason};
+use crate::handler::Outcome;
 use crate::http_client::{ExchangeError, Rest};
 
 /// The most of an answer's text that becomes the error.
@@ -25,8 +26,8 @@ pub(super) struct Answer {
     pub(super) rest: Rest,
 }
 
-/// The outcome of an exchange; `now` is for a `Retry-After` that names a date.
-pub(super) fn of(answer: Result<Answer, ExchangeError>, now: SystemTime) -> Outcome {
+/// The outcome of an exchange. `said` knows the application's reasons; `now` is for a `Retry-After` that names a date.
+pub(super) fn of(answer: Result<Answer, ExchangeError>, said: &Said, now: SystemTime) -> Outcome {
     let answer = match answer {
         Ok(answer) => answer,
         // Nobody has seen the message.
@@ -45,7 +46,7 @@ pub(super) fn of(answer: Result<Answer, ExchangeError>, now: SystemTime) -> Outc
             after,
             error: text(&answer),
         },
-        400..=499 => Outcome::reject(Reason::REJECTED, text(&answer)),
+        400..=499 => Outcome::reject(said.reason(&answer.headers), text(&answer)),
         // A redirect is a mistake in the settings, and what is below 200 or above 599 one in the application.
         _ => Outcome::retry(format!("{}; expected 2xx, 4xx or 5xx", text(&answer))),
     }

@@ -58,6 +58,7 @@ impl Server {
             ready: None,
             timeout: None,
             content_type: HeaderValue::from_static("application/json"),
+            reasons: vec![Reason::new("sold_out")],
         }
     }
 }
@@ -110,7 +111,7 @@ fn message() -> Message {
     }
 }
 
-fn context(deadline: Duration) -> Context {
+pub(super) fn context(deadline: Duration) -> Context {
     Context {
         identity: Arc::new(Identity {
             release: Release::new("1.4").unwrap(),
@@ -280,6 +281,25 @@ async fn every_answer_has_its_outcome() {
 }
 
 #[tokio::test]
+async fn the_application_says_why_it_rejects_and_how_good_its_work_was() {
+    let said = "x-queue-worker-reason: sold_out\r\nx-queue-worker-signals: fallback=bad, empty=ok\r\n";
+    for (line, expected) in [
+        (
+            "410 Gone",
+            Outcome::reject(Reason::new("sold_out"), "410 Gone: none"),
+        ),
+        ("200 OK", Outcome::Done),
+    ] {
+        let server = Server::start(status(line, said, "none")).await;
+        let (handler, context) = (Http::new(server.options()), context(PATIENCE));
+        assert_eq!(handler.reasons(), [Reason::new("sold_out")]);
+        assert_eq!(handler.handle(&message(), &context).await, expected);
+        let signals = context.signals.lock().unwrap();
+        assert_eq!(*signals, [("fallback", true), ("empty", false)]);
+    }
+}
+
+#[tokio::test]
 async fn what_never_answers_is_ended_by_the_shorter_of_two_times() {
     for beginning in ["", "HTTP/1.1 200 OK\r\n\r\n"] {
         let server = Server::start(Act::Hang(beginning)).await;
@@ -419,5 +439,5 @@ fn a_date_to_come_is_the_time_until_then() {
         body: Vec::new(),
         rest: crate::http_client::Rest::Whole,
     };
-    assert_eq!(told(&outcome::of(Ok(answer), now)).1, Some(42));
+    assert_eq!(told(&outcome::of(Ok(answer), &Said::new(&[]), now)).1, Some(42));
 }
