@@ -148,7 +148,7 @@ fn progress(total: Total) -> ProgressBar {
     let (bar, template) = match total {
         Total::Bytes(bytes) => (
             ProgressBar::new(bytes),
-            "{bar:40} {percent:>3} %  {msg}  {elapsed_precise}, {eta} left",
+            "{wide_bar} {percent:>3} %  {msg}  {elapsed_precise}, {eta} left",
         ),
         Total::Unknown => (ProgressBar::new_spinner(), "{spinner} {msg}  {elapsed_precise}"),
     };
