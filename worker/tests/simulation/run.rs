@@ -45,7 +45,7 @@ thread_local! {
 }
 
 /// Panics of handlers are part of the play; any other one would be swallowed by the task it happens in.
-fn watch_panics() {
+pub(crate) fn watch_panics() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let before = std::panic::take_hook();

@@ -25,6 +25,7 @@ use self::lake::Lake;
 use self::process::{Process, Setup};
 
 fn on_paused_clock<T>(run: impl Future<Output = T>) -> T {
+    crate::run::watch_panics();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -104,6 +105,18 @@ struct Workload {
     takes: (u64, u64),
 }
 
+impl Workload {
+    fn draw(r: &mut fastrand::Rng, truth: &Arc<Truth>) -> Self {
+        Self {
+            truth: Arc::clone(truth),
+            started: Instant::now(),
+            down_until: (r.u8(..4) == 0).then(|| Instant::now() + Duration::from_secs(r.u64(1..60))),
+            broken_from: (r.u8(..4) == 0).then(|| Instant::now() + Duration::from_secs(r.u64(1..60))),
+            takes: (0, r.u64(1..2000)),
+        }
+    }
+}
+
 impl Handler for Workload {
     async fn handle(&self, message: &Message, context: &Context) -> Outcome {
         let canary = context.identity().track == Track::Canary;
@@ -126,7 +139,7 @@ impl Handler for Workload {
         let broken = canary && self.broken_from.is_some_and(|from| Instant::now() >= from);
         match kind {
             "poison" => return Outcome::reject(Reason::INVALID, "poison"),
-            "canary" if canary && number.is_multiple_of(3) => panic!("the canary's fault"),
+            "canary" if canary && number.is_multiple_of(3) => panic!("simulated"),
             "canary" if canary => return Outcome::retry("the canary's fault"),
             _ if broken => return Outcome::retry("the canary fails everything"),
             _ => {}
@@ -145,22 +158,13 @@ async fn two_tracks(seed: u64) {
     // Every death can cost each message a receive, on either queue.
     let lake = Lake::new(seed, 12);
     let truth = Arc::new(Truth::default());
-    let workload = Workload {
-        truth: Arc::clone(&truth),
-        started: Instant::now(),
-        down_until: (r.u8(..4) == 0).then(|| Instant::now() + Duration::from_secs(r.u64(1..60))),
-        broken_from: (r.u8(..4) == 0).then(|| Instant::now() + Duration::from_secs(r.u64(1..60))),
-        takes: (0, r.u64(1..2000)),
-    };
+    let workload = Workload::draw(&mut r, &truth);
     let count = r.usize(20..120);
-    let bodies: Vec<_> = (0..count)
-        .map(|number| {
-            format!(
-                "{}-{number}",
-                r.choice(["fine", "fine", "poison", "canary"]).unwrap()
-            )
-        })
-        .collect();
+    let mut body = |number| {
+        let kind = r.choice(["fine", "fine", "poison", "canary"]).unwrap();
+        format!("{kind}-{number}")
+    };
+    let bodies: Vec<_> = (0..count).map(&mut body).collect();
     let control = Control::new(seed);
     let mut epoch = 10;
     let setup = |track: Track, seed: u64| Setup {
