@@ -73,11 +73,11 @@ impl Letters {
         };
         let summary = redrive(&self.sqs, &request, &|_| {}, &CancellationToken::new()).await;
         let summary = summary.map_err(|error| error.to_string())?;
-        let moved = format!(
-            "{} of {} dead letters sent back",
-            summary.moved(),
-            summary.found()
-        );
+        let moved = match (summary.moved(), summary.found()) {
+            (0, 0) => "no dead letters, nothing to send back".to_owned(),
+            (0, found) => format!("none of the {found} dead letters is its, nothing to send back"),
+            (moved, found) => format!("{moved} of {found} dead letters sent back"),
+        };
         match summary.failure() {
             None => Ok(moved),
             Some(failure) => Err(format!("{moved}, then {failure}; `canary redrive` goes on")),
