@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use canary::command::{self, Arguments};
 use clap::Parser;
-use worker::handler::Json;
-use worker::handlers::orders::Orders;
+use worker::handlers::ReadyMade;
 
 fn main() -> ExitCode {
     // Not in the help: workers of the demo and of the tests are this binary itself.
@@ -14,7 +13,7 @@ fn main() -> ExitCode {
         .is_some_and(|argument| argument == "worker")
     {
         let arguments = std::env::args_os().skip(1);
-        return worker::cli::main_from(arguments, |settings| Json(Orders::new(settings.orders)));
+        return worker::cli::main_from(arguments, ReadyMade::new);
     }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

@@ -186,6 +186,13 @@ impl Local {
             } else {
                 End::Crashed
             };
+            let text = match running
+                .as_ref()
+                .and_then(|running| process::last_words(&running.log))
+            {
+                Some(words) if how == End::Crashed => format!("{text}; its last words: {words}"),
+                Some(_) | None => text,
+            };
             self.ended.push(Ended {
                 service: slot.service,
                 name: slot.name.clone(),

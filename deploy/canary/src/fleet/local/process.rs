@@ -195,6 +195,42 @@ pub(super) fn find<'t>(tokens: impl Iterator<Item = &'t str>) -> BTreeMap<String
 /// The most of a log's end that is searched.
 const TAIL: u64 = 1 << 20;
 
+/// The end of a log.
+fn tail(log: &Path, most: u64) -> Option<Vec<u8>> {
+    let mut file = fs::File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(most))).ok()?;
+    let mut text = Vec::new();
+    file.take(most).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// The most characters of a process's last words.
+const LAST_WORDS: usize = 200;
+
+/// The last line of a log, for people who want to know why its process has ended: bounded, and nothing in it steers a terminal.
+pub(super) fn last_words(log: &Path) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Line {
+        message: String,
+        #[serde(default)]
+        error: Option<String>,
+    }
+    let text = tail(log, 16 << 10)?;
+    let mut lines = text.rsplit(|byte| *byte == b'\n');
+    let last = lines.find(|line| !line.trim_ascii().is_empty())?;
+    let words = match serde_json::from_slice::<Line>(last) {
+        Ok(Line {
+            message,
+            error: Some(error),
+        }) => format!("{message}: {error}"),
+        Ok(Line { message, error: None }) => message,
+        Err(_) => String::from_utf8_lossy(last).trim().to_owned(),
+    };
+    let plain = words.chars().map(|c| if c.is_control() { ' ' } else { c });
+    Some(plain.take(LAST_WORDS).collect())
+}
+
 /// Where a process says in its log that its admin endpoint is: the field `address` of the line `worker starts`.
 pub(super) fn address(log: &Path) -> Option<SocketAddr> {
     #[derive(Deserialize)]
@@ -202,13 +238,39 @@ pub(super) fn address(log: &Path) -> Option<SocketAddr> {
         message: String,
         address: SocketAddr,
     }
-    let mut file = fs::File::open(log).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
-    let mut text = Vec::new();
-    file.read_to_end(&mut text).ok()?;
+    let text = tail(log, TAIL)?;
     let lines = text.split(|byte| *byte == b'\n');
     let mut said = lines.filter_map(|line| serde_json::from_slice::<Line>(line).ok());
     said.rfind(|line| line.message == "worker starts")
         .map(|line| line.address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_are_the_last_line_bounded_and_harmless() {
+        let log = tempfile::NamedTempFile::new().unwrap();
+        let said = |text: &str| {
+            fs::write(log.path(), text).unwrap();
+            last_words(log.path())
+        };
+        assert_eq!(said(""), None);
+        assert_eq!(
+            said("one\nworker: no queue\n\n").as_deref(),
+            Some("worker: no queue")
+        );
+        assert_eq!(
+            said("{\"message\":\"it is over\",\"n\":1}\n").as_deref(),
+            Some("it is over")
+        );
+        assert_eq!(
+            said("{\"message\":\"worker failed\",\"error\":\"no queue\"}\n").as_deref(),
+            Some("worker failed: no queue")
+        );
+        assert_eq!(said("\u{1b}[31mred").as_deref(), Some(" [31mred"));
+        assert_eq!(said(&"ä".repeat(30_000)).unwrap().chars().count(), LAST_WORDS);
+        assert_eq!(last_words(Path::new("/nowhere/at/all")), None);
+    }
 }
