@@ -4,8 +4,10 @@
 //! accounted for.
 
 mod account;
+mod act;
 mod orders;
 mod queues;
+mod times;
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, stdout};
@@ -26,11 +28,12 @@ use crate::fleet::{Fleet, Service};
 use crate::journal::{FileStore, Journal};
 use crate::letters::Letters;
 use crate::moment::Moment;
-use crate::plan::Plan;
-use crate::rollout::{Course, Happening, Kind, Outcome};
+use crate::rollout::{Course, Outcome};
 use crate::settings::Settings;
+use act::Act;
 use orders::Stream;
 use queues::Queues;
+use times::Times;
 
 /// How the demo runs.
 #[derive(Clone, Debug)]
@@ -39,59 +42,20 @@ pub struct Options {
     pub rate: u32,
     /// LocalStack's endpoint; without it the embedded one in this process.
     pub localstack: Option<String>,
+    /// Instead of the demo: measure how fast bad releases are found, in so many rounds.
+    pub times: Option<u32>,
     /// Leave queue, stream and workers running at the end, until a signal.
     pub keep: bool,
     /// Where logs, journals and reports go.
     pub directory: PathBuf,
 }
 
-/// The plan of the demo: short steps, or it would not fit into two minutes. A real one takes minutes; see `deploy/plans`.
-const PLAN: &str = include_str!("demo/plan.toml");
-
 /// One order in so many can be processed by no release.
 const POISON_EVERY: u64 = 250;
-/// Attempts of every release that fail now and then.
-const USUAL_FAILURES: f64 = 0.002;
 /// How long the rest of the orders may take at the end.
 const DRAIN: Duration = Duration::from_secs(60);
 /// How long processes may take to end.
 const STOP: Duration = Duration::from_secs(20);
-
-/// A release of the demo.
-struct Act {
-    release: &'static str,
-    what: &'static str,
-    /// Share of attempts that fail and can be tried again.
-    failures: f64,
-    expected: Outcome,
-}
-
-const ACTS: [Act; 4] = [
-    Act {
-        release: "A",
-        what: "the first release",
-        failures: USUAL_FAILURES,
-        expected: Outcome::Promoted,
-    },
-    Act {
-        release: "B",
-        what: "as good as A",
-        failures: USUAL_FAILURES,
-        expected: Outcome::Promoted,
-    },
-    Act {
-        release: "C",
-        what: "fails 20 %",
-        failures: 0.20,
-        expected: Outcome::RolledBack,
-    },
-    Act {
-        release: "D",
-        what: "fails 2 % more",
-        failures: USUAL_FAILURES + 0.02,
-        expected: Outcome::RolledBack,
-    },
-];
 
 /// Runs the demo until its end or `stop`. Whatever happens, no process stays behind.
 ///
@@ -137,58 +101,86 @@ struct Stage {
 
 /// How an act went.
 struct Played {
-    act: &'static Act,
+    act: Act,
     journal: Journal,
+    times: Times,
 }
 
 impl Stage {
     async fn play(&self, options: &Options, stop: &CancellationToken) -> Result<()> {
         let began = Instant::now();
-        say(&format!(
-            "{} orders/s, one in {POISON_EVERY} of them poison that no release can process; {} on {}",
-            options.rate, "three stable workers and a canary", self.queues.endpoint
-        ));
+        self.introduce(options);
+        let logs = self.settings.directory.join("logs");
+        let acts = options.times.map_or_else(act::demo, act::measured);
         let mut played = Vec::new();
-        for act in &ACTS {
-            let journal = self.act(act, stop).await?;
-            played.push(Played { act, journal });
+        for act in acts {
+            let journal = self.act(&act, stop).await?;
+            let outcome = journal.state.outcome();
+            ensure!(
+                outcome == Some(act.expected),
+                "release {} ({}) ended as {outcome:?}, expected {:?}; the workers' logs are in {}",
+                act.release,
+                act.what,
+                act.expected,
+                logs.display()
+            );
+            let times = Times::of(&journal, &logs)?;
+            played.push(Played { act, journal, times });
         }
         if options.keep {
             self.keep(stop).await?;
         }
         self.stream.stop().await;
         let sent = self.stream.sent();
+        say("\nno more orders; what is left is worked off");
         self.queues.drained(DRAIN).await?;
         self.stop_workers().await?;
-        let account = account::take(&self.queues, &sent, &self.settings.directory.join("logs")).await?;
-        summary(&played, began.elapsed());
+        let account = account::take(&self.queues, &sent, &logs).await?;
+        match options.times {
+            Some(_) => times::show(&played, options.rate),
+            None => summary(&played),
+        }
         account.show();
         say(&format!(
-            "journals  {}",
-            self.settings.directory.join("history").display()
+            "\nall of it took {:.0} s; journals and logs are in {}",
+            began.elapsed().as_secs_f64(),
+            self.settings.directory.display()
         ));
-        for Played { act, journal } in &played {
-            let outcome = journal.state.outcome();
-            ensure!(
-                outcome == Some(act.expected),
-                "release {} ({}) ended as {outcome:?}, expected {:?}",
-                act.release,
-                act.what,
-                act.expected
-            );
-        }
-        account.check()
+        account.check()?;
+        let missed: Vec<String> = played
+            .iter()
+            .flat_map(|played| times::missed(&played.act, &played.times))
+            .collect();
+        ensure!(
+            options.times.is_none() || missed.is_empty(),
+            "{}",
+            missed.join("; ")
+        );
+        Ok(())
+    }
+
+    fn introduce(&self, options: &Options) {
+        let where_from = match options.localstack {
+            Some(_) => "LocalStack",
+            None => "embedded in this process",
+        };
+        say(&format!(
+            "A queue of orders ({}, {where_from}), {} of them a second.\n\
+             One in {POISON_EVERY} is poison: no release can process it, and none is to be blamed for it.\n\
+             Three stable workers drain the queue; each new release begins as a canary beside them.",
+            self.queues.endpoint, options.rate
+        ));
     }
 
     async fn act(&self, act: &Act, stop: &CancellationToken) -> Result<Journal> {
-        say(&format!("\nrelease {}: {}", act.release, act.what));
+        say(&format!("\nRelease {}: {}", act.release, act.what));
         let clock = Clock::System;
         let now: Moment = clock.now().into();
-        let set = [("WORKER__ORDERS__RETRY".to_owned(), act.failures.to_string())];
-        let revision = self.settings.revision(Release::new(act.release)?, &set);
+        let set = [("WORKER__ORDERS__RETRY_RATIO".to_owned(), act.failures.to_string())];
+        let revision = self.settings.revision(Release::new(&act.release)?, &set);
         let letters = Letters::of(&revision, self.queues.sqs.clone());
         let store = FileStore::open(&self.settings.directory)?;
-        let fresh = drive::fresh(Kind::Canary, revision, PLAN, now);
+        let fresh = drive::fresh(act.kind.clone(), revision, &act.plan, now);
         let claim = drive::claim(&store, Some(fresh), drive::me(now), false).await?;
         let observers: Vec<Box<dyn Observer>> =
             vec![Box::new(Lines::new(now, stdout(), stdout().is_terminal()))];
@@ -202,7 +194,7 @@ impl Stage {
         };
         let course = Course {
             ready_within: self.settings.ready_within,
-            ..Course::new(plan()?)
+            ..Course::new(act.plan()?)
         };
         let mut drive = Drive::new(parts, claim, course);
         match drive.run(Manner::default(), stop).await? {
@@ -255,10 +247,6 @@ impl Stage {
     }
 }
 
-fn plan() -> Result<Plan> {
-    Plan::read(PLAN).map_err(|faults| anyhow::anyhow!("the demo's plan: {faults:?}"))
-}
-
 fn settings(options: &Options, endpoint: &str, queues: &Queues) -> Result<Settings> {
     let binary = std::env::current_exe()?;
     let binary = binary.to_str().context("the path of this binary is not UTF-8")?;
@@ -297,46 +285,27 @@ fn say(text: &str) {
     let _ = writeln!(stdout(), "{text}");
 }
 
-/// Seconds from the first step to the first entry that `is` what is looked for.
-fn after_first_step(journal: &Journal, is: impl Fn(&Happening) -> bool) -> Option<f64> {
-    let first = |is: &dyn Fn(&Happening) -> bool| {
-        let entry = journal.timeline.iter().find(|entry| is(&entry.happening));
-        entry.map(|entry| entry.at)
-    };
-    let step = first(&|happening| matches!(happening, Happening::Step { .. }))?;
-    Some(first(&is)?.since(step).as_secs_f64())
-}
-
-fn summary(played: &[Played], took: Duration) {
-    say("\nseconds after its first step each release was …");
-    say("release                    suspected    decided    removed  new release: messages, failed");
-    for Played { act, journal } in played {
+fn summary(played: &[Played]) {
+    say(
+        "\n                                         seconds after its first step each was …              canary's attempts",
+    );
+    say(
+        "release                   verdict       contained  suspected   decided   removed        judged     failed",
+    );
+    for Played { act, journal, times } in played {
         let shown =
             |seconds: Option<f64>| seconds.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.1}"));
-        let suspected = after_first_step(journal, |happening| *happening == Happening::Suspected);
-        let decided = after_first_step(journal, |happening| {
-            matches!(
-                happening,
-                Happening::Promoting { .. } | Happening::RollingBack { .. }
-            )
-        });
-        let removed = after_first_step(journal, |happening| *happening == Happening::Removed);
-        let decision = match journal.state.outcome() {
-            Some(Outcome::Promoted) => "promoted",
-            Some(Outcome::RolledBack) => "rolled back",
-            Some(Outcome::Restored | Outcome::Refused) | None => "neither",
+        let [contained, suspected, decided, removed] = times.after_first_step().map(shown);
+        let verdict = match act.expected {
+            Outcome::Promoted => "promoted",
+            Outcome::RolledBack | Outcome::Restored | Outcome::Refused => "rolled back",
         };
         let (messages, failed) = account::of_release(journal);
         say(&format!(
-            "{}  {:<22} {:>10} {:>10} {:>10}  {messages}, {failed}: {decision}",
-            act.release,
-            act.what,
-            shown(suspected),
-            shown(decided),
-            shown(removed),
+            "{}  {:<22} {verdict:<12} {contained:>10} {suspected:>10} {decided:>9} {removed:>9} {messages:>13} {failed:>10}",
+            act.release, act.what,
         ));
     }
-    say(&format!("\nall of it took {:.0} s", took.as_secs_f64()));
 }
 
 /// Where a demo puts its files unless told otherwise.

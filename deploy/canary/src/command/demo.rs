@@ -18,6 +18,10 @@ pub(super) struct Demo {
     /// On LocalStack instead of the embedded queue: at AWS_ENDPOINT_URL, else http://127.0.0.1:4566.
     #[arg(long)]
     localstack: bool,
+    /// Instead: measures how fast bad releases are contained, suspected, decided on and removed, each in so many rounds.
+    #[arg(long, value_name = "ROUNDS", num_args = 0..=1, default_missing_value = "3", conflicts_with = "keep",
+          value_parser = clap::value_parser!(u32).range(1..=50))]
+    times: Option<u32>,
     /// Leaves queue, orders and workers running at the end, with addresses to look at, until Ctrl-C.
     #[arg(long)]
     keep: bool,
@@ -38,6 +42,7 @@ impl Demo {
             let options = Options {
                 rate: self.rate,
                 localstack,
+                times: self.times,
                 keep: self.keep,
                 directory: self.directory.clone().unwrap_or_else(demo::directory),
             };

@@ -65,20 +65,20 @@ fn done(logs: &Path) -> Result<u64> {
 
 impl Account {
     pub(super) fn show(&self) {
+        let poison = self.dead.iter().filter(|id| self.poison.contains(*id)).count();
         say(&format!(
-            "\naccount   sent {} = done {} + dead-lettered {} (poison sent: {})",
+            "\naccount   {} orders sent = {} done + {} dead-lettered; {poison} of those are poison, of {} sent",
             self.sent,
             self.done,
             self.dead.len(),
             self.poison.len()
         ));
         say(&format!(
-            "          left in the queues {}: {}",
+            "          {} are left in the queues: {}",
             self.left,
-            if self.check().is_ok() {
-                "nothing is lost"
-            } else {
-                "it does not add up"
+            match self.check() {
+                Ok(()) => "nothing is lost, and no release's failures cost a message",
+                Err(_) => "it does not add up",
             }
         ));
     }
