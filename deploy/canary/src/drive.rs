@@ -12,7 +12,7 @@ mod tests;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use worker::clock::Clock;
 use worker::control::Tracks;
@@ -41,6 +41,9 @@ const BEAT: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(1);
 /// Without a sign of life for so long, an owner counts as dead.
 pub const DEAD_AFTER: Duration = Duration::from_secs(30);
+/// How often a journal that does not answer is asked again, [`AGAIN`] apart: less than [`DEAD_AFTER`] in all, so that nobody else takes
+/// over meanwhile.
+const OUTAGE: u32 = 20;
 /// Answers that the journal keeps.
 const ANSWERS: usize = 20;
 
@@ -442,7 +445,14 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
 
     /// Reads what others have written: their requests, or that this tool does not own the rollout any more.
     async fn refresh(&mut self) -> Result<(), DriveError> {
-        let read = self.store.read().await?;
+        let mut tries = 0;
+        let read = loop {
+            match self.store.read().await {
+                Err(StoreError::Unreachable(_)) if tries < OUTAGE => tries += 1,
+                read => break read?,
+            }
+            sleep(AGAIN).await;
+        };
         let Some((journal, version)) = read else {
             return Err(DriveError::Lost("the journal is gone".to_owned()));
         };
@@ -452,6 +462,8 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         match &journal.owner {
             Some(owner) if owner.id == self.owner && journal.rollout == self.journal.rollout => {}
             Some(owner) => return Err(DriveError::Lost(owner.to_string())),
+            // It was left, and the answer to that was lost.
+            None if self.journal.owner.is_none() && journal.rollout == self.journal.rollout => {}
             None => return Err(DriveError::Lost("nobody owns it".to_owned())),
         }
         self.journal.requests = journal.requests;
@@ -480,28 +492,32 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
 
     async fn save(&mut self) -> Result<(), DriveError> {
         // Somebody who asks for something may come between, again and again, but not for ever.
-        for _ in 0..20 {
+        for _ in 0..OUTAGE {
             match self.store.write(&self.journal, Some(&self.version)).await {
                 Ok(version) => {
                     self.version = version;
                     return Ok(());
                 }
-                Err(StoreError::Conflict) => {
-                    let answered: Vec<String> = self
-                        .journal
-                        .answers
-                        .iter()
-                        .map(|answer| answer.id.clone())
-                        .collect();
-                    self.refresh().await?;
-                    self.journal
-                        .requests
-                        .retain(|request| !answered.contains(&request.id));
+                Err(StoreError::Conflict) => self.refresh_before_writing().await?,
+                // Whether it was written is not known: read, then written once more.
+                Err(StoreError::Unreachable(_)) => {
+                    sleep(AGAIN).await;
+                    self.refresh_before_writing().await?;
                 }
-                Err(error @ (StoreError::Broken(_) | StoreError::Unreachable(_))) => return Err(error.into()),
+                Err(error @ StoreError::Broken(_)) => return Err(error.into()),
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// What was answered is not asked for any more, though the journal that was read still says so.
+    async fn refresh_before_writing(&mut self) -> Result<(), DriveError> {
+        self.refresh().await?;
+        let answers = &self.journal.answers;
+        self.journal
+            .requests
+            .retain(|request| answers.iter().all(|answer| answer.id != request.id));
+        Ok(())
     }
 
     /// Leaves the rollout to whoever comes next.

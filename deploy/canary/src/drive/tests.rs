@@ -1,6 +1,6 @@
 //! The tool on the paused clock, killed at every write of its journal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -120,7 +120,7 @@ impl Bench {
             match self.live().await {
                 Ok(End::Over(outcome)) => return outcome,
                 Ok(other) => panic!("{other:?}"),
-                Err(DriveError::Store(StoreError::Unreachable(text))) if text == DEAD => {
+                Err(DriveError::Store(StoreError::Broken(text))) if text == DEAD => {
                     let journal = self.store.journal();
                     let over = journal.filter(|journal| journal.owner.is_none());
                     if let Some(outcome) = over.and_then(|journal| journal.state.outcome()) {
@@ -355,6 +355,30 @@ async fn a_second_tool_is_refused_and_one_that_was_taken_over_stops() {
     assert_eq!(bench.to_the_end().await, Outcome::Promoted);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_reached_for_a_while_is_waited_for() {
+    for (calls, expected) in [(3, true), (8, true), (1000, false)] {
+        let bench = Bench::new(Some("a"));
+        let end = tokio::spawn({
+            let bench = bench.clone();
+            async move { bench.live().await }
+        });
+        bench
+            .until(|journal| matches!(journal.state.phase, Phase::Step { .. }))
+            .await;
+        bench.store.is_out_for(calls);
+        let end = end.await.unwrap();
+        match end {
+            Ok(End::Over(Outcome::Promoted)) => assert!(expected, "{calls}"),
+            Err(DriveError::Store(StoreError::Unreachable(_))) => assert!(!expected, "{calls}"),
+            other => panic!("{calls}: {other:?}"),
+        }
+        if expected {
+            assert_eq!(deeds(&bench), PROMOTED);
+        }
+    }
+}
+
 /// Kills the tool just before and just after each of its writes in turn. The world must end as without it, and nothing be done twice.
 async fn survives_every_crash(make: impl Fn() -> Bench, expected: Outcome) {
     let undisturbed = make();
@@ -375,11 +399,14 @@ async fn survives_every_crash(make: impl Fn() -> Bench, expected: Outcome) {
                 undisturbed.world.end_state(),
                 "killed {death:?} write {write}"
             );
+            let (deeds, undisturbed_deeds) = (bench.world.deeds(), undisturbed.world.deeds());
+            let once: BTreeSet<&String> = deeds.iter().collect();
             assert_eq!(
-                bench.world.deeds(),
-                undisturbed.world.deeds(),
-                "killed {death:?} write {write}"
+                once.len(),
+                deeds.len(),
+                "killed {death:?} write {write}: {deeds:?}"
             );
+            assert_eq!(deeds, undisturbed_deeds, "killed {death:?} write {write}");
             let redriven = bench.letters.0.lock().unwrap().len();
             let once = undisturbed.letters.0.lock().unwrap().len();
             // A redrive that was cut off is begun again: it takes only what is still there.

@@ -14,6 +14,8 @@ struct Kept {
     writes: u64,
     history: Vec<Journal>,
     dies_at: Option<(u64, Death)>,
+    /// Reads and writes that are still to fail; every other write is carried out all the same.
+    outage: u32,
 }
 
 /// When a tool dies that writes.
@@ -28,9 +30,26 @@ pub(crate) enum Death {
 /// The error with which a tool "dies".
 pub(crate) const DEAD: &str = "killed";
 
+impl Kept {
+    fn is_out(&mut self) -> bool {
+        let is_out = self.outage > 0;
+        self.outage = self.outage.saturating_sub(1);
+        is_out
+    }
+}
+
+fn out() -> StoreError {
+    StoreError::Unreachable("no answer".to_owned())
+}
+
 impl MemoryStore {
     pub(crate) fn die_at(&self, write: u64, death: Death) {
         self.0.lock().unwrap().dies_at = Some((write, death));
+    }
+
+    /// The next `calls` fail, as those of a store that cannot be reached.
+    pub(crate) fn is_out_for(&self, calls: u32) {
+        self.0.lock().unwrap().outage = calls;
     }
 
     pub(crate) fn writes(&self) -> u64 {
@@ -54,7 +73,10 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     async fn read(&self) -> Result<Option<(Journal, Version)>, StoreError> {
-        let kept = self.0.lock().unwrap();
+        let mut kept = self.0.lock().unwrap();
+        if kept.is_out() {
+            return Err(out());
+        }
         let version = Version(kept.writes.to_string());
         Ok(kept.journal.clone().map(|journal| (journal, version)))
     }
@@ -66,7 +88,12 @@ impl Store for MemoryStore {
             return Err(StoreError::Conflict);
         }
         let dies = kept.dies_at.filter(|(write, _)| *write == kept.writes + 1);
-        let dead = || StoreError::Unreachable(DEAD.to_owned());
+        // Not an outage, which would be ridden out.
+        let dead = || StoreError::Broken(DEAD.to_owned());
+        let is_out = kept.is_out();
+        if is_out && kept.outage.is_multiple_of(2) {
+            return Err(out());
+        }
         if dies.is_some_and(|(_, death)| death == Death::Before) {
             kept.dies_at = None;
             return Err(dead());
@@ -80,6 +107,9 @@ impl Store for MemoryStore {
         if dies.is_some() {
             kept.dies_at = None;
             return Err(dead());
+        }
+        if is_out {
+            return Err(out());
         }
         Ok(Version(kept.writes.to_string()))
     }
