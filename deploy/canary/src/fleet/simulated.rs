@@ -23,6 +23,8 @@ struct World {
     clock: Clock,
     /// Failures a second of 10 messages a second and process, by release.
     failures: BTreeMap<String, u64>,
+    /// The same, of a release that is well until it has the work.
+    failures_as_stable: BTreeMap<String, u64>,
     never_ready: Vec<String>,
     services: BTreeMap<Service, (Revision, u32)>,
     processes: Vec<Worker>,
@@ -52,6 +54,7 @@ impl Simulated {
         let mut world = World {
             clock,
             failures: BTreeMap::new(),
+            failures_as_stable: BTreeMap::new(),
             never_ready: Vec::new(),
             services: BTreeMap::new(),
             processes: Vec::new(),
@@ -77,6 +80,14 @@ impl Simulated {
             .lock()
             .unwrap()
             .failures
+            .insert(release.to_owned(), per_second);
+    }
+
+    pub(crate) fn fails_as_stable(&self, release: &str, per_second: u64) {
+        self.0
+            .lock()
+            .unwrap()
+            .failures_as_stable
             .insert(release.to_owned(), per_second);
     }
 
@@ -204,7 +215,10 @@ impl World {
         let now = self.now();
         let canary = self.tracks.as_ref().and_then(|tracks| tracks.canary);
         let shut = worker.service == Service::Canary && canary.is_none_or(|canary| canary.paused);
-        let failed = self.failures.get(worker.release.as_str()).copied().unwrap_or(0);
+        let as_stable = self.failures_as_stable.get(worker.release.as_str());
+        let as_stable = as_stable.filter(|_| worker.service == Service::Stable);
+        let failed = as_stable.or_else(|| self.failures.get(worker.release.as_str()));
+        let failed = failed.copied().unwrap_or(0);
         let from = since.max(worker.since.second() + READY_AFTER.as_secs());
         let windows = (from..=now.second()).filter(|_| !shut).map(|start| Window {
             start,
