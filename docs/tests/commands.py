@@ -19,6 +19,7 @@ Only the standard library. Exit: 0 all is as the pages say, 1 not.
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,7 @@ class Page:
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     text=True,
+                    start_new_session=True,  # its jobs can be ended with it
                 )
                 try:
                     self.type(shell, f". {ROOT / 'docs/tests/givens.sh'}", log)
@@ -137,13 +139,13 @@ class Page:
                         self.parse(block)
                         if block.run and not self.findings:
                             self.run(shell, block, log)
-                finally:
                     self.type(shell, "the_end", log, patience=90)
                     shell.stdin.close()
-                    try:
-                        shell.wait(timeout=30)
-                    except subprocess.TimeoutExpired:
-                        shell.kill()
+                    shell.wait(timeout=30)
+                finally:
+                    if shell.poll() is None:
+                        # A command that hangs; nothing may be left running.
+                        os.killpg(shell.pid, signal.SIGKILL)
 
     def type(self, shell, text, log, patience=PATIENCE):
         """Types into the shell; what came out, and the exit code."""
