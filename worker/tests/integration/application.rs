@@ -51,6 +51,23 @@ fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+/// Reason and error of each dead letter, in order.
+async fn rejections(queues: &Queues) -> Vec<(String, String)> {
+    let dead = queues.take_all(&queues.dead_letter).await;
+    let mut told: Vec<(String, String)> = dead
+        .iter()
+        .map(|message| {
+            let attributes = message.message_attributes.as_ref().unwrap();
+            let story = attributes["worker.failure"].string_value.as_ref().unwrap();
+            let story: Value = serde_json::from_str(story).unwrap();
+            let text = |key: &str| story[key].as_str().unwrap().to_owned();
+            (text("reason"), text("error"))
+        })
+        .collect();
+    told.sort_unstable();
+    told
+}
+
 #[tokio::test]
 async fn an_application_in_another_language_decides_and_nothing_is_received_before_it_is_there() {
     if !python_is_there().await {
@@ -106,18 +123,7 @@ async fn an_application_in_another_language_decides_and_nothing_is_received_befo
     assert_eq!(large, (21, 1), "the application's quality signal");
     worker.stop().await;
 
-    let dead = queues.take_all(&queues.dead_letter).await;
-    let mut told: Vec<(String, String)> = dead
-        .iter()
-        .map(|message| {
-            let attributes = message.message_attributes.as_ref().unwrap();
-            let story = attributes["worker.failure"].string_value.as_ref().unwrap();
-            let story: Value = serde_json::from_str(story).unwrap();
-            let text = |key: &str| story[key].as_str().unwrap().to_owned();
-            (text("reason"), text("error"))
-        })
-        .collect();
-    told.sort_unstable();
+    let told = rejections(&queues).await;
     let bad = "422 Unprocessable Entity: quantity is 0; expected a whole number from 1";
     assert_eq!(told[0], ("bad_order".to_owned(), bad.to_owned()));
     let (reason, error) = &told[1];

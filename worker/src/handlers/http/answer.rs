@@ -115,7 +115,6 @@ impl Said {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use hyper::header::{HeaderName, HeaderValue};
@@ -138,8 +137,7 @@ mod tests {
     fn heard(said: &Said, values: &[&[u8]]) -> Vec<(&'static str, bool)> {
         let context = context(Duration::from_secs(1));
         said.signals(&headers(SIGNALS, values), &context);
-        let signals = Arc::clone(&context.signals);
-        signals.lock().unwrap().clone()
+        context.course.signals().clone()
     }
 
     #[test]

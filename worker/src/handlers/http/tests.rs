@@ -294,8 +294,7 @@ async fn the_application_says_why_it_rejects_and_how_good_its_work_was() {
         let (handler, context) = (Http::new(server.options()), context(PATIENCE));
         assert_eq!(handler.reasons(), [Reason::new("sold_out")]);
         assert_eq!(handler.handle(&message(), &context).await, expected);
-        let signals = context.signals.lock().unwrap();
-        assert_eq!(*signals, [("fallback", true), ("empty", false)]);
+        assert_eq!(*context.course.signals(), [("fallback", true), ("empty", false)]);
     }
 }
 
