@@ -1,9 +1,6 @@
 //! LocalStack, and queues in it.
 
 use std::collections::HashMap;
-use std::path::Path;
-use std::process::Command;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
@@ -16,34 +13,12 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder, tls};
 use serde_json::json;
 
-/// `localstack/start` exits with this when there is neither Docker nor a Python to run it with.
-const EXIT_UNAVAILABLE: i32 = 69;
-
 pub(crate) const REGION: &str = "us-east-1";
 
-/// The endpoint; none where LocalStack cannot run, which is said.
-pub(crate) fn endpoint() -> Option<&'static str> {
-    static ENDPOINT: OnceLock<Option<String>> = OnceLock::new();
-    ENDPOINT.get_or_init(start).as_deref()
-}
+#[path = "../../../localstack/tests/endpoint.rs"]
+mod endpoint;
 
-fn start() -> Option<String> {
-    let port = std::env::var("LOCALSTACK_PORT").unwrap_or_else(|_| "4566".to_owned());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../localstack/start");
-    let status = Command::new(&script)
-        .status()
-        .expect("localstack/start can be run");
-    if status.success() {
-        return Some(format!("http://127.0.0.1:{port}"));
-    }
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        status.code() == Some(EXIT_UNAVAILABLE) && !ci,
-        "localstack/start failed ({status}): the tests on the real wire cannot run"
-    );
-    eprintln!("\n*** NOT RUN: this machine has neither Docker nor a Python for LocalStack. ***\n");
-    None
-}
+pub(crate) use endpoint::endpoint;
 
 /// Queues of one test: a main queue with its dead-letter queue.
 #[derive(Clone, Debug)]

@@ -1,40 +1,20 @@
 //! The same on LocalStack, smaller.
 
-use std::path::Path;
-use std::process::Command;
-
 use canary::redrive::{Filter, Request};
 use worker::release::Release;
 
 use crate::world::{Extra, World, numbered, once};
 
-/// `localstack/start` exits with this when there is neither Docker nor a Python to run it with.
-const EXIT_UNAVAILABLE: i32 = 69;
-
-/// The endpoint; none where LocalStack cannot run, which is said.
-fn endpoint() -> Option<String> {
-    let port = std::env::var("LOCALSTACK_PORT").unwrap_or_else(|_| "4566".to_owned());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../localstack/start");
-    let status = Command::new(&script)
-        .status()
-        .expect("localstack/start can be run");
-    if status.success() {
-        return Some(format!("http://127.0.0.1:{port}"));
-    }
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(
-        status.code() == Some(EXIT_UNAVAILABLE) && !ci,
-        "localstack/start failed ({status}): the tests on the real wire cannot run"
-    );
-    eprintln!("\n*** NOT RUN: this machine has neither Docker nor a Python for LocalStack. ***\n");
-    None
-}
+#[path = "../../../../localstack/tests/endpoint.rs"]
+mod endpoint;
 
 #[tokio::test]
 async fn what_a_release_failed_goes_back() {
-    let Some(endpoint) = endpoint() else { return };
+    let Some(endpoint) = endpoint::endpoint() else {
+        return;
+    };
     for fifo in [false, true] {
-        let world = World::new(&endpoint, fifo).await;
+        let world = World::new(endpoint, fifo).await;
         for (name, release) in [("bad", "2.0"), ("old", "1.9")] {
             for body in numbered(name, 12) {
                 // Groups of two: a receive of ten takes whole groups, and hides nothing behind a kept half.
