@@ -8,7 +8,7 @@ mod fleet;
 mod history;
 pub(crate) mod lines;
 mod redrive;
-mod report;
+pub(crate) mod report;
 mod rollout;
 mod simulate;
 mod source;

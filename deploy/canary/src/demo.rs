@@ -22,6 +22,7 @@ use worker::clock::Clock;
 use worker::release::Release;
 
 use crate::command::lines::Lines;
+use crate::command::report;
 use crate::drive::{self, Drive, End, Manner, Observer, Parts, Scrape};
 use crate::fleet::local::Local;
 use crate::fleet::{Fleet, Service};
@@ -141,6 +142,10 @@ impl Stage {
             None => summary(&played),
         }
         account.show();
+        for Played { journal, .. } in &played {
+            let file = report::keep(&self.settings.directory, journal)?;
+            say(&format!("report    {}", file.display()));
+        }
         say(&format!(
             "\nall of it took {:.0} s; journals and logs are in {}",
             began.elapsed().as_secs_f64(),
@@ -276,6 +281,7 @@ fn settings(options: &Options, endpoint: &str, queues: &Queues) -> Result<Settin
         stop_within: Duration::from_secs(12),
         ready_within: 30,
         environment: BTreeMap::from(pairs),
+        notify: Vec::new(),
     })
 }
 

@@ -20,7 +20,7 @@ use crate::moment::Moment;
 use crate::rollout::{Ask, Happening, State};
 
 pub use file::FileStore;
-pub(crate) use file::replace;
+pub(crate) use file::{file_name, replace};
 
 /// The form this version writes, and the newest it reads.
 pub const SCHEMA: u32 = 1;

@@ -1,11 +1,14 @@
 //! Tells people, and whatever listens for them, what a rollout does: webhooks and SNS.
 //!
-//! Never in the rollout's way: [`Notifier::tell`] does not wait. Each target has a queue and a task of its own; what cannot be
-//! delivered is tried again some times and then becomes a log line, as does what a full queue has no room for.
+//! Never in the rollout's way: [`Bell`] does not wait. Each target has a queue and a task of its own; what cannot be delivered is
+//! tried again some times and then becomes a log line, as does what a full queue has no room for. A note is told after the journal
+//! says it, so a tool that is killed in between, or stopped while a target does not answer, tells it to nobody.
 
 mod http;
+pub mod settings;
 mod sns;
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -15,6 +18,7 @@ use tokio::time::{sleep, timeout};
 use worker::retry::Backoff;
 
 use crate::discretion::Discretion;
+use crate::drive::Observer;
 use crate::journal::{Entry, Journal};
 use crate::moment::Moment;
 use crate::rollout::Happening;
@@ -131,8 +135,17 @@ fn stage(happening: &Happening) -> Option<Stage> {
     }
 }
 
-/// Who is told.
+/// Who is told, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// Where.
+    pub target: Target,
+    /// How much of texts from outside.
+    pub discretion: Discretion,
+}
+
+/// Where notes go.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Target {
     /// A POST to this URL.
     Webhook {
@@ -182,6 +195,12 @@ impl Target {
     }
 }
 
+impl fmt::Debug for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.name())
+    }
+}
+
 /// Why a note was not delivered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{text}")]
@@ -216,39 +235,78 @@ impl Undelivered {
 /// Delivers notes in the background.
 #[derive(Debug)]
 pub struct Notifier {
-    queues: Vec<(String, Sender<Note>)>,
     tasks: JoinSet<()>,
 }
 
+/// Hands notes to a [`Notifier`]; never waits.
+#[derive(Debug)]
+pub struct Bell {
+    lines: Vec<Line>,
+}
+
+/// The way to one subscriber.
+#[derive(Debug)]
+struct Line {
+    name: String,
+    discretion: Discretion,
+    queue: Sender<Note>,
+}
+
 impl Notifier {
-    /// A notifier for these targets; must be called in a runtime.
+    /// A notifier for these subscribers, and the bell that it hears; must be called in a runtime.
     #[must_use]
-    pub fn start(targets: Vec<Target>) -> Self {
+    pub fn start(subscribers: Vec<Subscriber>) -> (Self, Bell) {
         let mut tasks = JoinSet::new();
-        let mut queues = Vec::new();
-        for target in targets {
-            let (sender, receiver) = channel(QUEUE);
-            queues.push((target.name(), sender));
+        let mut line = |Subscriber { target, discretion }| {
+            let (queue, receiver) = channel(QUEUE);
+            let name = target.name();
             tasks.spawn(deliver_all(target, receiver));
-        }
-        Self { queues, tasks }
-    }
-
-    /// Hands a note over to be delivered. Does not wait.
-    pub fn tell(&self, note: &Note) {
-        for (name, queue) in &self.queues {
-            if queue.try_send(note.clone()).is_err() {
-                tracing::warn!(target_name = %name, id = %note.id, "no room for a notification: it is left out");
+            Line {
+                name,
+                discretion,
+                queue,
             }
-        }
+        };
+        let lines = subscribers.into_iter().map(&mut line).collect();
+        (Self { tasks }, Bell { lines })
     }
 
-    /// Delivers what is still under way, for at most `limit`. Whatever is left then is left out, which is a log line.
+    /// Delivers what is still under way once the bell is dropped, for at most `limit`. Whatever is left then is left out, which is
+    /// a log line.
     pub async fn close(mut self, limit: Duration) {
-        self.queues.clear();
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if timeout(limit, all).await.is_err() {
             tracing::warn!(?limit, "notifications were still under way: they are left out");
+        }
+    }
+}
+
+impl Bell {
+    /// Hands a note over to be delivered to all.
+    pub fn tell(&self, note: &Note) {
+        for line in &self.lines {
+            line.put(note.clone());
+        }
+    }
+}
+
+impl Line {
+    fn put(&self, note: Note) {
+        if let Err(error) = self.queue.try_send(note) {
+            let note = error.into_inner();
+            tracing::warn!(target_name = %self.name, id = %note.id, "no room for a notification: it is left out");
+        }
+    }
+}
+
+impl Observer for Bell {
+    fn happened(&mut self, entry: &Entry, journal: &Journal) {
+        let place = journal.timeline.iter().rposition(|written| written == entry);
+        let Some(index) = place else { return };
+        for line in &self.lines {
+            if let Some(note) = Note::of(journal, index, line.discretion) {
+                line.put(note);
+            }
         }
     }
 }

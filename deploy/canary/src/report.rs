@@ -72,11 +72,13 @@ impl Report {
             .iter()
             .filter(|entry| matches!(entry.happening, Happening::Redriven { .. }))
             .map(|entry| entry.happening.to_string());
+        let mut happenings = shown.timeline.iter().rev().map(|entry| &entry.happening);
+        let promoted = happenings.find(|happening| matches!(happening, Happening::Promoting { .. }));
         Self {
             schema: SCHEMA,
             made: now,
             times: times(journal, &course),
-            explanation: words::explanation(&status),
+            explanation: words::explanation(&status, promoted, course.points.last().map(|last| last.canary)),
             redriven: redriven.collect(),
             status,
             course,

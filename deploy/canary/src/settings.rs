@@ -13,6 +13,8 @@
 //! [environment]                # of every worker; --set NAME=VALUE adds to it for one release
 //! WORKER__QUEUE__URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 //! ```
+//!
+//! Who is told what happens says [`notify::settings`].
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,9 +22,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use worker::release::Release;
 
 use crate::fleet::local::Options;
+use crate::notify::{self, Subscriber};
 use crate::plan::unit;
 use crate::rollout::{Definition, Revision};
 
@@ -43,6 +47,8 @@ pub struct Settings {
     pub ready_within: u32,
     /// Of every worker.
     pub environment: BTreeMap<String, String>,
+    /// Who is told what happens.
+    pub notify: Vec<Subscriber>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -51,6 +57,9 @@ struct Low {
     fleet: LowFleet,
     #[serde(default)]
     environment: BTreeMap<String, String>,
+    /// Read by [`notify::settings`].
+    #[serde(default, rename = "notify")]
+    _notify: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,11 +126,18 @@ impl Settings {
             )
         })?;
         let base = path.parent().unwrap_or(Path::new(""));
-        Self::read(&text, base).with_context(|| format!("the settings {}", path.display()))
+        let read = || -> anyhow::Result<Self> {
+            let settings = Self::read(&text, base)?;
+            let notify = notify::settings::read(&text, |name| std::env::var(name).ok())?;
+            Ok(Self { notify, ..settings })
+        };
+        read().with_context(|| format!("the settings {}", path.display()))
     }
 
     fn read(text: &str, base: &Path) -> anyhow::Result<Self> {
-        let Low { fleet, environment } = toml::from_str(text)?;
+        let Low {
+            fleet, environment, ..
+        } = toml::from_str(text)?;
         let LowKind::Local = fleet.kind;
         for (field, value, least) in [("stable", fleet.stable, 1), ("canary", fleet.canary, 1)] {
             if !(least..=MOST).contains(&value) {
@@ -150,6 +166,7 @@ impl Settings {
             stable: fleet.stable,
             canary: fleet.canary,
             environment,
+            notify: Vec::new(),
         })
     }
 

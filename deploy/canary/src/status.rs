@@ -55,7 +55,7 @@ pub struct Status {
     pub owner: Option<String>,
     /// Whether nobody does, although it has not ended: the latest heartbeat is more than 30 s old.
     pub stale: bool,
-    /// The plan's steps.
+    /// The plan's steps; none where they are not taken: without a canary, and with nothing to compare with.
     pub steps: Vec<Step>,
     /// How the work is shared, and who does it.
     pub measured: Measured,
@@ -169,6 +169,7 @@ impl Status {
             stale: ended.is_none() && beat.is_none_or(|beat| now.since(beat).as_secs() > STALE),
             steps: plan
                 .as_ref()
+                .filter(|_| is_by_steps(state))
                 .map(|plan| steps(plan, &journal))
                 .unwrap_or_default(),
             plan: plan.map_or_else(
@@ -324,6 +325,10 @@ fn sentence(state: &State, plan: Option<&Plan>) -> String {
             Outcome::Refused => "refused before the start: nothing was changed".to_owned(),
         },
     }
+}
+
+fn is_by_steps(state: &State) -> bool {
+    state.kind == Kind::Canary && (state.baseline.is_some() || state.phase == Phase::Preflight)
 }
 
 /// The plan's steps. How far a rollout came that is past them, or was stopped, its timeline says.

@@ -1,13 +1,12 @@
 //! `canary history`.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::source::{open, print, wait};
+use super::source::{Place, print, wait};
 use crate::discretion::Discretion;
 use crate::journal::{Journal, Store as _};
 use crate::moment::Moment;
@@ -17,9 +16,8 @@ use crate::status::Status;
 /// Shows the rollouts so far, oldest first.
 #[derive(Debug, Args)]
 pub(super) struct History {
-    /// The directory in which `canary rollout` keeps its state.
-    #[arg(long, value_name = "DIR", default_value = ".canary")]
-    state: PathBuf,
+    #[command(flatten)]
+    place: Place,
     /// The latest so many.
     #[arg(long, value_name = "ROLLOUTS", default_value_t = 20)]
     last: usize,
@@ -57,7 +55,7 @@ impl Row {
 
 impl History {
     pub(super) fn run(&self) -> anyhow::Result<()> {
-        let store = open(&self.state)?;
+        let store = self.place.journals()?;
         let now = Moment::from(SystemTime::now());
         let mut journals = wait(store.history())?;
         let current = wait(store.read())?.map(|(journal, _)| journal);

@@ -1,6 +1,6 @@
 //! `canary report`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::source::{Source, print};
 use crate::discretion::Discretion;
+use crate::journal::{Journal, file_name};
 use crate::moment::Moment;
 use crate::report::Report as Told;
 use crate::status::screen;
@@ -26,6 +27,20 @@ pub(super) struct Report {
     /// Leaves out what comes from outside: errors, people's words, names of machines, ids of messages.
     #[arg(long)]
     redact: bool,
+}
+
+/// Writes the page on `journal` beside the journals in `directory`; its path.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn keep(directory: &Path, journal: &Journal) -> anyhow::Result<PathBuf> {
+    let directory = directory.join("reports");
+    let file = directory.join(format!("{}.html", file_name(&journal.rollout)));
+    let page = Told::of(journal, Moment::from(SystemTime::now()), Discretion::Bounded).page();
+    std::fs::create_dir_all(&directory)
+        .and_then(|()| std::fs::write(&file, page))
+        .with_context(|| format!("cannot write the page {}", file.display()))?;
+    Ok(file)
 }
 
 impl Report {

@@ -15,11 +15,13 @@ use worker::release::Release;
 use worker::sqs::Sqs;
 
 use super::lines::Lines;
+use super::report;
 use crate::drive::{self, ClaimError, Drive, End, Manner, Observer, Parts, Scrape};
 use crate::fleet::local::Local;
 use crate::journal::{FileStore, Journal, Store};
 use crate::letters::Letters;
 use crate::moment::Moment;
+use crate::notify::Notifier;
 use crate::plan::Plan;
 use crate::redrive::REQUEST_TIMEOUT;
 use crate::rollout::{Ask, Course, Kind, Outcome, Revision};
@@ -29,6 +31,8 @@ use crate::settings::{Settings, checked_name};
 const ROLLED_BACK: u8 = 3;
 /// The rollout is held.
 const HELD: u8 = 4;
+/// How long the end waits for notifications that are still under way.
+const LAST_NOTES: Duration = Duration::from_secs(15);
 
 /// Where the fleet is.
 #[derive(Clone, Debug, Args)]
@@ -273,11 +277,9 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
     };
     let sqs = Sqs::from_environment(REQUEST_TIMEOUT).await;
     let letters = Letters::of(&claim.journal.state.candidate, sqs);
-    let observers: Vec<Box<dyn Observer>> = vec![Box::new(Lines::new(
-        claim.journal.state.began,
-        stderr(),
-        stderr().is_terminal(),
-    ))];
+    let (notifier, bell) = Notifier::start(settings.notify.clone());
+    let lines = Lines::new(claim.journal.state.began, stderr(), stderr().is_terminal());
+    let observers: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(bell)];
     let parts = Parts {
         store,
         fleet: Local::open(settings.options(), Clock::System)?,
@@ -291,12 +293,23 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
     let mut drive = Drive::new(parts, claim, course);
     let end = drive.run(manner, &stop).await;
     signals.abort();
-    let held = drive.journal().state.hold.is_some();
-    Ok(match end? {
+    let journal = drive.journal().clone();
+    drop(drive); // and with it the bell
+    notifier.close(LAST_NOTES).await;
+    let end = end?;
+    if let End::Over(_) = end {
+        match report::keep(&settings.directory, &journal) {
+            Ok(file) => eprintln!("report: {}", file.display()),
+            // The rollout is over, and its journal can be told from again.
+            Err(error) => eprintln!("no report: {error:#}"),
+        }
+    }
+    let held = journal.state.hold.is_some();
+    Ok(match end {
         End::Over(Outcome::Promoted | Outcome::Restored) => ExitCode::SUCCESS,
         End::Over(Outcome::RolledBack) => ExitCode::from(ROLLED_BACK),
         End::Over(Outcome::Refused) => {
-            let reason = drive.journal().state.reason().map(ToString::to_string);
+            let reason = journal.state.reason().map(ToString::to_string);
             bail!("{}", reason.unwrap_or_default())
         }
         End::Held => ExitCode::from(HELD),

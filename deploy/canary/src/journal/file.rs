@@ -74,17 +74,7 @@ impl FileStore {
     }
 
     fn archive_path(&self, journal: &Journal) -> PathBuf {
-        let name: String = journal
-            .rollout
-            .chars()
-            .map(|c| {
-                if c.is_ascii_alphanumeric() || "._-".contains(c) {
-                    c
-                } else {
-                    '_'
-                }
-            })
-            .collect();
+        let name = file_name(&journal.rollout);
         self.directory.join("history").join(format!("{name}.json"))
     }
 
@@ -108,6 +98,18 @@ impl FileStore {
         journals.sort_by_key(|journal| journal.state.began);
         Ok(journals)
     }
+}
+
+/// A rollout's id as it can stand in the name of a file.
+pub(crate) fn file_name(rollout: &str) -> String {
+    let plain = |c: char| {
+        if c.is_ascii_alphanumeric() || "._-".contains(c) {
+            c
+        } else {
+            '_'
+        }
+    };
+    rollout.chars().map(plain).collect()
 }
 
 /// Writes `value` to `path` so that a reader sees the old contents or the new, and a crash of the machine leaves one of them.

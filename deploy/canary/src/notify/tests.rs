@@ -69,6 +69,13 @@ impl Fake {
         Target::webhook(&format!("http://{}/hook", self.address), shape).unwrap()
     }
 
+    fn subscriber(&self, shape: Shape) -> Subscriber {
+        Subscriber {
+            target: self.target(shape),
+            discretion: Discretion::Bounded,
+        }
+    }
+
     fn bodies(&self) -> Vec<String> {
         self.bodies.lock().unwrap().clone()
     }
@@ -107,10 +114,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn notes_arrive_in_order_in_both_shapes() {
     let (json, slack) = (Fake::start(&[Some(200)]).await, Fake::start(&[Some(204)]).await);
-    let notifier = Notifier::start(vec![json.target(Shape::Json), slack.target(Shape::Slack)]);
+    let (notifier, bell) =
+        Notifier::start(vec![json.subscriber(Shape::Json), slack.subscriber(Shape::Slack)]);
     for text in ["one", "<!channel>"] {
-        notifier.tell(&note(text));
+        bell.tell(&note(text));
     }
+    drop(bell);
     notifier.close(LIMIT).await;
     let read = |body: &String| serde_json::from_str::<Value>(body).unwrap();
     let bodies: Vec<Value> = json.bodies().iter().map(read).collect();
@@ -130,10 +139,11 @@ async fn notes_arrive_in_order_in_both_shapes() {
 #[tokio::test]
 async fn what_may_go_better_is_tried_again_and_what_cannot_is_not() {
     let fake = Fake::start(&[Some(500), Some(503), Some(200), Some(404), Some(200)]).await;
-    let notifier = Notifier::start(vec![fake.target(Shape::Json)]);
+    let (notifier, bell) = Notifier::start(vec![fake.subscriber(Shape::Json)]);
     for text in ["a", "b", "c"] {
-        notifier.tell(&note(text));
+        bell.tell(&note(text));
     }
+    drop(bell);
     notifier.close(LIMIT).await;
     let ids: Vec<String> = fake
         .bodies()
@@ -172,20 +182,55 @@ async fn tries_are_bounded() {
 #[tokio::test]
 async fn a_target_that_hangs_is_in_nobodys_way() {
     let (hanging, well) = (Fake::start(&[None]).await, Fake::start(&[Some(200)]).await);
-    let notifier = Notifier::start(vec![hanging.target(Shape::Json), well.target(Shape::Json)]);
-    notifier.tell(&note("first"));
+    let (notifier, bell) = Notifier::start(vec![
+        hanging.subscriber(Shape::Json),
+        well.subscriber(Shape::Json),
+    ]);
+    bell.tell(&note("first"));
     hanging.came.notified().await;
     // Far more than the queue of the one that hangs has room for; telling does not wait, so this ends.
     for number in 0..3 * QUEUE {
-        notifier.tell(&note(&number.to_string()));
+        bell.tell(&note(&number.to_string()));
         well.came.notified().await;
     }
     assert!(well.bodies().len() >= QUEUE, "{}", well.bodies().len());
     assert_eq!(hanging.bodies().len(), 1);
     // Nor does the end wait for it.
+    drop(bell);
     tokio::time::timeout(LIMIT, notifier.close(Duration::from_millis(50)))
         .await
         .unwrap();
+}
+
+#[tokio::test]
+async fn each_subscriber_is_told_with_its_own_discretion() {
+    let (open, closed) = (Fake::start(&[Some(200)]).await, Fake::start(&[Some(200)]).await);
+    let redacted = Subscriber {
+        discretion: Discretion::Redacted,
+        ..closed.subscriber(Shape::Json)
+    };
+    let (notifier, mut bell) = Notifier::start(vec![open.subscriber(Shape::Json), redacted]);
+    let mut journal = journal();
+    let resumed = Happening::Resumed {
+        by: Some("ann".to_owned()),
+    };
+    // Of two that are the same the later one was just written; what nobody need be told of is not.
+    journal.tell(
+        Moment::default(),
+        [resumed.clone(), Happening::CanaryReady, resumed],
+    );
+    for entry in &journal.timeline[1..] {
+        bell.happened(entry, &journal);
+    }
+    drop(bell);
+    notifier.close(LIMIT).await;
+    let (open, closed) = (open.bodies(), closed.bodies());
+    assert_eq!((open.len(), closed.len()), (1, 1));
+    assert!(
+        open[0].contains("resumed by ann") && open[0].contains("r-2"),
+        "{open:?}"
+    );
+    assert!(!closed[0].contains("ann"), "{closed:?}");
 }
 
 #[test]

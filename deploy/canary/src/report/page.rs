@@ -2,11 +2,14 @@
 //!
 //! Every text goes through the template engine, which escapes it; the charts escape their own.
 
+mod style;
+
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::words::capital;
 use super::{Latency, Point, Rate, Report};
 use crate::chart::{Chart, Series};
+use crate::judge::verdict::Measure;
 use crate::moment::Moment;
 use crate::plan::unit::{show_fraction, show_seconds};
 use crate::rollout::Outcome;
@@ -30,7 +33,7 @@ pub(super) fn page(report: &Report) -> String {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
                 title { (title) }
-                style { (PreEscaped(style())) }
+                style { (PreEscaped(style::style())) }
             }
             body {
                 header { (head(report)) }
@@ -40,7 +43,6 @@ pub(super) fn page(report: &Report) -> String {
                     (rates(report))
                     (evidence(report))
                     (latency(report))
-                    (sharing(report))
                     (messages(report))
                     (timeline(report))
                 }
@@ -136,7 +138,7 @@ fn times(report: &Report) -> Markup {
     html! {
         section aria-labelledby="times" {
             h2 #times { "How fast" }
-            div.scroll tabindex="0" role="region" aria-labelledby="times" {
+            div.scroll tabindex="0" role="group" aria-labelledby="times" {
                 table {
                     thead { tr {
                         th scope="col" { "What" }
@@ -163,8 +165,8 @@ fn none() -> String {
 }
 
 fn rates(report: &Report) -> Markup {
-    let status = &report.status;
-    let old = old_name(report);
+    let series: [fn(&Point) -> Rate; 2] = [|point| point.canary, |point| point.baseline];
+    let series = releases(report, series[0], series[1]).into_iter();
     html! {
         section aria-labelledby="rates" {
             h2 #rates { "Failure rate" }
@@ -173,16 +175,13 @@ fn rates(report: &Report) -> Markup {
                 title: "Failure rate so far, with its band".to_owned(),
                 description: rate_description(report),
                 percent: true,
-                series: vec![
-                    rate_series(report, &status.release, |point| point.canary),
-                    rate_series(report, &old, |point| point.baseline),
-                ],
+                series: series.map(|(release, of)| rate_series(report, release, of)).collect(),
                 ..Chart::default()
             }))
             p.note {
                 "First deliveries only: later ones were selected by earlier failures. The chance that a rate ever leaves its band is 5 %."
             }
-            div.scroll tabindex="0" role="region" aria-labelledby="rates" {
+            div.scroll tabindex="0" role="group" aria-labelledby="rates" {
                 table {
                     thead { tr {
                         th scope="col" { "Signal" }
@@ -193,15 +192,17 @@ fn rates(report: &Report) -> Markup {
                         th.number scope="col" { "Band" }
                     } }
                     tbody {
-                        @for signal in &status.signals {
-                            @for (index, (release, arm)) in [(&status.release, &signal.canary), (&old, &signal.baseline)].into_iter().enumerate() {
+                        @for (name, new, old) in signals(report) {
+                            @let rows = releases(report, new, old);
+                            @let count = rows.len();
+                            @for (index, (release, rate)) in rows.into_iter().enumerate() {
                                 tr {
-                                    @if index == 0 { th scope="rowgroup" rowspan="2" { (signal.name) } }
+                                    @if index == 0 { th scope="rowgroup" rowspan=(count) { (name) } }
                                     td { (release) }
-                                    td.number { (arm.attempts) }
-                                    td.number { (arm.failed) }
-                                    td.number { (show_fraction(arm.rate.rate)) }
-                                    td.number { (show_fraction(arm.rate.low)) " – " (show_fraction(arm.rate.high)) }
+                                    td.number { (rate.attempts) }
+                                    td.number { (rate.failed) }
+                                    td.number { (show_fraction(rate.rate)) }
+                                    td.number { (show_fraction(rate.low)) " – " (show_fraction(rate.high)) }
                                 }
                             }
                         }
@@ -212,12 +213,24 @@ fn rates(report: &Report) -> Markup {
     }
 }
 
-fn old_name(report: &Report) -> String {
-    report
-        .status
-        .baseline
-        .clone()
-        .unwrap_or_else(|| "no release before".to_owned())
+/// The releases of the report, each with what is picked for it: the new one, and the one before if there was one.
+fn releases<T>(report: &Report, new: T, old: T) -> Vec<(&str, T)> {
+    let status = &report.status;
+    let old = status.baseline.as_deref().map(|release| (release, old));
+    [(status.release.as_str(), new)].into_iter().chain(old).collect()
+}
+
+/// Signals as the judge had them; of a first release, which is not judged by them, its failures.
+fn signals(report: &Report) -> Vec<(&str, Rate, Rate)> {
+    let judged = report.status.signals.iter();
+    let judged = judged.map(|signal| (signal.name.as_str(), signal.canary.into(), signal.baseline.into()));
+    let mut signals: Vec<_> = judged.collect();
+    if signals.is_empty()
+        && let Some(last) = report.course.points.last()
+    {
+        signals.push(("failures", last.canary, last.baseline));
+    }
+    signals
 }
 
 fn rate_description(report: &Report) -> String {
@@ -232,10 +245,13 @@ fn rate_description(report: &Report) -> String {
             show_fraction(rate.high)
         )
     };
+    let before = match report.status.baseline {
+        Some(_) => format!(", and {} of those of the release before", of(last.baseline)),
+        None => String::new(),
+    };
     format!(
-        "In the end {} of the new release's messages had failed, and {} of those of the release before.",
-        of(last.canary),
-        of(last.baseline)
+        "In the end {} of the new release's messages had failed{before}.",
+        of(last.canary)
     )
 }
 
@@ -252,25 +268,41 @@ fn rate_series(report: &Report, name: &str, of: fn(&Point) -> Rate) -> Series {
     Series {
         name: name.to_owned(),
         points: points()
-            .map(|point| (minutes(report, point), of(point).rate))
+            .map(|point| (time(report, point), of(point).rate))
             .collect(),
         band: points()
-            .map(|point| (minutes(report, point), of(point).low, of(point).high))
+            .map(|point| (time(report, point), of(point).low, of(point).high))
             .collect(),
     }
 }
 
-/// Minutes since the first window.
-#[expect(clippy::cast_precision_loss, reason = "seconds of a rollout")]
-fn minutes(report: &Report, point: &Point) -> f64 {
-    let begin = report.course.points.first().map_or(0, |first| first.second);
-    (point.second - begin) as f64 / 60.0
+/// The unit of the charts' time axis, with its seconds.
+fn unit(report: &Report) -> (&'static str, f64) {
+    let points = &report.course.points;
+    let span = match (points.first(), points.last()) {
+        (Some(first), Some(last)) => last.second - first.second,
+        (None, _) | (_, None) => 0,
+    };
+    match span {
+        0..=180 => ("seconds", 1.0),
+        181..=10_800 => ("minutes", 60.0),
+        _ => ("hours", 3600.0),
+    }
 }
 
+/// Time since the first window.
 #[expect(clippy::cast_precision_loss, reason = "seconds of a rollout")]
-fn moment_in_minutes(report: &Report, at: Moment) -> f64 {
+fn place(report: &Report, seconds: f64) -> f64 {
     let begin = report.course.points.first().map_or(0, |first| first.second);
-    (at.millis() as f64 / 1000.0 - begin as f64) / 60.0
+    (seconds - begin as f64) / unit(report).1
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "seconds since the epoch, far below 2^52"
+)]
+fn time(report: &Report, point: &Point) -> f64 {
+    place(report, point.second as f64)
 }
 
 /// A chart on the rollout's time, with the times that matter marked; a frame in which it may scroll.
@@ -279,16 +311,16 @@ fn chart(report: &Report, chart: &Chart) -> Markup {
         .course
         .points
         .last()
-        .map_or(0.0, |point| minutes(report, point));
+        .map_or(0.0, |point| time(report, point));
     let times = &report.times;
     let moments = [("suspected", times.suspected), ("decided", times.decided)];
     let inside = |(name, at): (&str, Option<Moment>)| {
-        let at = moment_in_minutes(report, at?);
+        let at = place(report, f64::from(at?));
         (0.0..=last).contains(&at).then(|| (at, name.to_owned()))
     };
     let chart = Chart {
         compact: true,
-        x_label: "minutes".to_owned(),
+        x_label: unit(report).0.to_owned(),
         moments: moments.into_iter().filter_map(inside).collect(),
         ..chart.clone()
     };
@@ -296,70 +328,74 @@ fn chart(report: &Report, chart: &Chart) -> Markup {
 }
 
 fn evidence(report: &Report) -> Markup {
+    let (harm, promotion) = (&report.status.harm, &report.status.promotion);
+    html! {
+        section aria-labelledby="evidence" {
+            h2 #evidence { "Evidence" }
+            @if let (Some(harm), Some(promotion)) = (harm, promotion) {
+                (evidence_chart(report, harm, promotion))
+                (evidence_table(harm, promotion))
+            } @else {
+                p { "There is none: nothing was compared." }
+            }
+        }
+    }
+}
+
+fn evidence_chart(report: &Report, harm: &Measure, promotion: &Measure) -> Markup {
     let course = &report.course;
-    let status = &report.status;
+    let part = |evidence: f64, bound: f64| (evidence / bound).clamp(LEAST_EVIDENCE, MOST_EVIDENCE);
     let series = |name: &str, of: fn(&Point) -> f64, bound: f64| Series {
         name: name.to_owned(),
         points: course
             .points
             .iter()
-            .map(|point| {
-                (
-                    minutes(report, point),
-                    (of(point) / bound).clamp(LEAST_EVIDENCE, MOST_EVIDENCE),
-                )
-            })
+            .map(|point| (time(report, point), part(of(point), bound)))
             .collect(),
         band: Vec::new(),
     };
-    let description = match (&status.harm, &status.promotion) {
-        (Some(harm), Some(promotion)) => format!(
-            "In the end the evidence of harm was {} of {}, and that of no harm {} of {}.",
-            odds(harm.ln_evidence),
-            odds(harm.ln_bound),
-            odds(promotion.ln_evidence),
-            odds(promotion.ln_bound)
-        ),
-        (None, _) | (_, None) => "There was no evidence.".to_owned(),
-    };
-    let measures = [
-        ("harm: roll back", &status.harm),
-        ("no harm: promote", &status.promotion),
-    ];
+    let description = format!(
+        "In the end the evidence of harm was {} of {}, and that of no harm {} of {}.",
+        odds(harm.ln_evidence),
+        odds(harm.ln_bound),
+        odds(promotion.ln_evidence),
+        odds(promotion.ln_bound)
+    );
+    chart(
+        report,
+        &Chart {
+            id: "evidence-chart".to_owned(),
+            title: "Evidence, as a part of what decides".to_owned(),
+            description,
+            series: vec![
+                series("harm", |point| point.ln_harm, course.ln_harm_bound),
+                series("no harm", |point| point.ln_promotion, course.ln_promotion_bound),
+            ],
+            mark: Some((1.0, "decides".to_owned())),
+            ..Chart::default()
+        },
+    )
+}
+
+fn evidence_table(harm: &Measure, promotion: &Measure) -> Markup {
     html! {
-        section aria-labelledby="evidence" {
-            h2 #evidence { "Evidence" }
-            (chart(report, &Chart {
-                id: "evidence-chart".to_owned(),
-                title: "Evidence, as a part of what decides".to_owned(),
-                description,
-                series: vec![
-                    series("harm", |point| point.ln_harm, course.ln_harm_bound),
-                    series("no harm", |point| point.ln_promotion, course.ln_promotion_bound),
-                ],
-                mark: Some((1.0, "decides".to_owned())),
-                ..Chart::default()
-            }))
-            div.scroll tabindex="0" role="region" aria-labelledby="evidence" {
-                table {
-                    thead { tr {
-                        th scope="col" { "Evidence of" }
-                        th.number scope="col" { "Odds" }
-                        th.number scope="col" { "Decides at" }
-                        th.number scope="col" { "Without any one stretch" }
-                        th.number scope="col" { "Must be" }
-                    } }
-                    tbody {
-                        @for (name, measure) in measures {
-                            @if let Some(measure) = measure {
-                                tr {
-                                    th scope="row" { (name) }
-                                    td.number { (odds(measure.ln_evidence)) }
-                                    td.number { (odds(measure.ln_bound)) }
-                                    td.number { (measure.ln_evidence_without_stretch.map_or_else(none, odds)) }
-                                    td.number { (odds(measure.ln_bound_without_stretch)) }
-                                }
-                            }
+        div.scroll tabindex="0" role="group" aria-labelledby="evidence" {
+            table {
+                thead { tr {
+                    th scope="col" { "Evidence of" }
+                    th.number scope="col" { "Odds" }
+                    th.number scope="col" { "Decides at" }
+                    th.number scope="col" { "Without any one stretch" }
+                    th.number scope="col" { "Must be" }
+                } }
+                tbody {
+                    @for (name, measure) in [("harm: roll back", harm), ("no harm: promote", promotion)] {
+                        tr {
+                            th scope="row" { (name) }
+                            td.number { (odds(measure.ln_evidence)) }
+                            td.number { (odds(measure.ln_bound)) }
+                            td.number { (measure.ln_evidence_without_stretch.map_or_else(none, odds)) }
+                            td.number { (odds(measure.ln_bound_without_stretch)) }
                         }
                     }
                 }
@@ -375,30 +411,29 @@ fn latency(report: &Report) -> Markup {
         points: course
             .points
             .iter()
-            .filter_map(|point| Some((minutes(report, point), quantile(&of(point))?)))
+            .filter_map(|point| Some((time(report, point), quantile(&of(point))?)))
             .collect(),
         band: Vec::new(),
     };
-    let (new, old) = (&report.status.release, old_name(report));
     let show = |milliseconds: Option<f64>| milliseconds.map_or_else(none, |value| format!("{value:.0} ms"));
+    let latencies = releases(report, &course.canary_latency, &course.baseline_latency);
+    let whole: Vec<String> = latencies
+        .iter()
+        .map(|(release, latency)| format!("{release} {}", show(latency.p99)))
+        .collect();
+    let pick: [fn(&Point) -> Latency; 2] = [|point| point.canary_latency, |point| point.baseline_latency];
+    let pick = releases(report, pick[0], pick[1]).into_iter();
     html! {
         section aria-labelledby="latency" {
             h2 #latency { "Latency" }
             (chart(report, &Chart {
                 id: "latency-chart".to_owned(),
                 title: "Milliseconds that 99 % do not exceed".to_owned(),
-                description: format!(
-                    "Over the whole rollout {} for the new release and {} for the release before.",
-                    show(course.canary_latency.p99),
-                    show(course.baseline_latency.p99)
-                ),
-                series: vec![
-                    series(new.clone(), |point| point.canary_latency, |latency| latency.p99),
-                    series(old.clone(), |point| point.baseline_latency, |latency| latency.p99),
-                ],
+                description: format!("Over the whole rollout: {}.", whole.join(", ")),
+                series: pick.map(|(release, of)| series(release.to_owned(), of, |latency| latency.p99)).collect(),
                 ..Chart::default()
             }))
-            div.scroll tabindex="0" role="region" aria-labelledby="latency" {
+            div.scroll tabindex="0" role="group" aria-labelledby="latency" {
                 table {
                     thead { tr {
                         th scope="col" { "Release" }
@@ -407,7 +442,7 @@ fn latency(report: &Report) -> Markup {
                         th.number scope="col" { "99 %" }
                     } }
                     tbody {
-                        @for (release, latency) in [(new, &course.canary_latency), (&old, &course.baseline_latency)] {
+                        @for (release, latency) in &latencies {
                             tr {
                                 th scope="row" { (release) }
                                 td.number { (show(latency.p50)) }
@@ -423,20 +458,20 @@ fn latency(report: &Report) -> Markup {
     }
 }
 
-fn sharing(report: &Report) -> Markup {
+fn messages(report: &Report) -> Markup {
     let series = |name: &str, of: fn(&Point) -> Option<f64>| Series {
         name: name.to_owned(),
         points: report
             .course
             .points
             .iter()
-            .filter_map(|point| Some((minutes(report, point), of(point)?)))
+            .filter_map(|point| Some((time(report, point), of(point)?)))
             .collect(),
         band: Vec::new(),
     };
     html! {
-        section aria-labelledby="share" {
-            h2 #share { "Share of the work" }
+        section aria-labelledby="messages" {
+            h2 #messages { "Messages" }
             (chart(report, &Chart {
                 id: "share-chart".to_owned(),
                 title: "Share of the new release".to_owned(),
@@ -444,18 +479,10 @@ fn sharing(report: &Report) -> Markup {
                 percent: true,
                 series: vec![
                     series("measured", |point| point.share),
-                    series("wanted", |point| Some(point.share_wanted)),
+                    series("wanted", |point| Some(point.share_wanted).filter(|share| *share > 0.0)),
                 ],
                 ..Chart::default()
             }))
-        }
-    }
-}
-
-fn messages(report: &Report) -> Markup {
-    html! {
-        section aria-labelledby="messages" {
-            h2 #messages { "Messages" }
             @match (report.handed_over, &report.status.baseline) {
                 (_, None) => {}
                 (0, Some(_)) => p { "No message was handed over to the release before." }
@@ -465,7 +492,7 @@ fn messages(report: &Report) -> Markup {
             @if report.redriven.is_empty() {
                 p { "No dead letter was sent back to its queue." }
             }
-            @for text in &report.redriven { p { (capital(text)) } }
+            @for text in &report.redriven { p { (capital(text)) "." } }
         }
     }
 }
@@ -499,79 +526,4 @@ fn moment(at: Moment) -> Markup {
         .get(..19)
         .map_or_else(|| text.clone(), |text| format!("{} UTC", text.replace('T', " ")));
     html! { time datetime=(text) { (shown) } }
-}
-
-/// Colours of light and dark by what they are for: name, light, dark.
-const PALETTE: [(&str, &str, &str); 11] = [
-    ("paper", "#ffffff", "#15181d"),
-    ("ink", "#1c2127", "#e4e7eb"),
-    ("quiet", "#56606b", "#a3adb8"),
-    ("line", "#d5dae0", "#39414b"),
-    ("good", "#0a6b3d", "#5fd39a"),
-    ("bad", "#a3211b", "#ff9a8f"),
-    ("open", "#7a4b00", "#f0b95a"),
-    ("s0", "#0072b2", "#6cbcf0"),
-    ("s1", "#b44a00", "#ffa263"),
-    ("s2", "#00795a", "#4fd0a5"),
-    ("panel", "#f4f6f8", "#1e232a"),
-];
-
-fn style() -> String {
-    let variables = |pick: fn(&(&str, &str, &str)) -> String| PALETTE.iter().map(pick).collect::<String>();
-    let light = variables(|(name, light, _)| format!("--{name}:{light};"));
-    let dark = variables(|(name, _, dark)| format!("--{name}:{dark};"));
-    format!(
-        ":root{{color-scheme:light dark;{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}{}",
-        include_str!("page.css")
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// WCAG 2.2's relative luminance.
-    fn luminance(colour: &str) -> f64 {
-        let channel = |at: usize| {
-            let value = f64::from(u8::from_str_radix(&colour[at..at + 2], 16).unwrap()) / 255.0;
-            if value <= 0.04045 {
-                value / 12.92
-            } else {
-                ((value + 0.055) / 1.055).powf(2.4)
-            }
-        };
-        0.2126 * channel(1) + 0.7152 * channel(3) + 0.0722 * channel(5)
-    }
-
-    fn contrast(one: &str, other: &str) -> f64 {
-        let (one, other) = (luminance(one), luminance(other));
-        (one.max(other) + 0.05) / (one.min(other) + 0.05)
-    }
-
-    #[test]
-    fn every_text_has_contrast_in_the_light_and_in_the_dark() {
-        let of = |name: &str| *PALETTE.iter().find(|colour| colour.0 == name).unwrap();
-        for text in ["ink", "quiet", "good", "bad", "open", "s0", "s1", "s2"] {
-            for ground in ["paper", "panel"] {
-                let (text, ground) = (of(text), of(ground));
-                for (text, ground) in [(text.1, ground.1), (text.2, ground.2)] {
-                    assert!(
-                        contrast(text, ground) >= 4.5,
-                        "{text} on {ground}: {}",
-                        contrast(text, ground)
-                    );
-                }
-            }
-        }
-        assert!((contrast("#000000", "#ffffff") - 21.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn the_style_asks_nobody_for_anything() {
-        let style = style();
-        assert!(
-            !style.contains("url(") && !style.contains("@import") && !style.contains('<'),
-            "{style}"
-        );
-    }
 }

@@ -1,20 +1,22 @@
 //! Why the verdict is what it is, in sentences.
 
-use crate::judge::verdict::{Measure, Otherwise, SignalReport};
+use super::Rate;
+use crate::judge::verdict::{ArmReport, Measure, Otherwise, SignalReport};
 use crate::plan::unit::show_fraction;
-use crate::rollout::Outcome;
+use crate::rollout::{Happening, Outcome};
 use crate::status::Status;
 use crate::status::screen::odds;
 
-/// A sentence for each thing that a verdict rests on.
-pub(super) fn explanation(status: &Status) -> Vec<String> {
-    let mut sentences = Vec::new();
-    if let Some(reason) = &status.reason {
-        sentences.push(format!("{}: {reason}.", capital(status.headline())));
-    }
+/// A sentence for each thing that a verdict rests on. `promoted` is why it was promoted, if it was, and `rate` what the new release
+/// had failed in the end.
+pub(super) fn explanation(status: &Status, promoted: Option<&Happening>, rate: Option<Rate>) -> Vec<String> {
+    let mut sentences: Vec<String> = verdict(status, promoted).into_iter().collect();
     let failures = status.signals.first().filter(|signal| signal.canary.attempts > 0);
     let (Some(failures), Some(harm), Some(promotion)) = (failures, &status.harm, &status.promotion) else {
-        sentences.push("No message of the new release was judged.".to_owned());
+        sentences.push(match rate.filter(|rate| rate.attempts > 0) {
+            Some(rate) => format!("{} failed {}.", status.release, failed_of(rate)),
+            None => "No message of the new release was judged.".to_owned(),
+        });
         return sentences;
     };
     sentences.push(rates(status, failures));
@@ -27,28 +29,54 @@ pub(super) fn explanation(status: &Status) -> Vec<String> {
     sentences
 }
 
+/// How it stands, and why.
+fn verdict(status: &Status, promoted: Option<&Happening>) -> Option<String> {
+    let headline = capital(status.headline());
+    if let Some(reason) = &status.reason {
+        return Some(format!("{headline}: {reason}."));
+    }
+    if let Some(asked) = &status.asked {
+        return Some(format!("{headline}, {}: {asked}.", status.kind));
+    }
+    if status.outcome != Some(Outcome::Promoted) {
+        return None;
+    }
+    Some(match promoted {
+        Some(Happening::Promoting { by: Some(by), why }) if why.is_empty() => {
+            format!("{headline}: asked for by {by}.")
+        }
+        Some(Happening::Promoting { by: Some(by), why }) => format!("{headline}: asked for by {by}: {why}."),
+        Some(_) | None if status.baseline.is_none() => format!(
+            "{headline}: it is the first release, with nothing to compare it with; it was healthy, and failed less than the plan's ceiling."
+        ),
+        Some(_) | None => format!("{headline}: it is not worse than tolerated."),
+    })
+}
+
+fn failed_of(rate: Rate) -> String {
+    format!(
+        "{} of {} first deliveries ({}; 95 % band {} to {})",
+        rate.failed,
+        rate.attempts,
+        show_fraction(rate.rate),
+        show_fraction(rate.low),
+        show_fraction(rate.high)
+    )
+}
+
 fn rates(status: &Status, failures: &SignalReport) -> String {
-    let arm = |arm: &crate::judge::verdict::ArmReport| {
-        format!(
-            "{} of {} first deliveries ({}; 95 % band {} to {})",
-            arm.failed,
-            arm.attempts,
-            show_fraction(arm.rate.rate),
-            show_fraction(arm.rate.low),
-            show_fraction(arm.rate.high)
-        )
-    };
+    let arm = |arm: ArmReport| failed_of(arm.into());
     match &status.baseline {
         Some(baseline) => format!(
             "{} failed {}, {baseline} at the same time {}.",
             status.release,
-            arm(&failures.canary),
-            arm(&failures.baseline)
+            arm(failures.canary),
+            arm(failures.baseline)
         ),
         None => format!(
             "{} failed {}; there was nothing to compare it with.",
             status.release,
-            arm(&failures.canary)
+            arm(failures.canary)
         ),
     }
 }

@@ -143,7 +143,7 @@ fn a_directory_without_a_rollout_is_not_made_into_one() {
     }
     let output = canary(&["status", "--state", path(directory.path())]);
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("holds no rollout yet"), "{error}");
+    assert!(error.contains("there is no rollout yet"), "{error}");
     let output = canary(&["history", "--state", path(directory.path())]);
     assert_eq!(text(&output), "no rollout yet\n");
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use canary::discretion::{Discretion, LONGEST, REDACTED};
 use canary::journal::Journal;
+use canary::judge::window::Arm;
 use canary::report::Report;
-use canary::rollout::Kind;
+use canary::rollout::{Happening, Kind};
 use serde_json::Value;
 
 use crate::made::{SECRET, at, hostile, promoted, rolled_back, under_way};
@@ -85,6 +86,43 @@ fn messages_handed_over_are_counted_where_there_was_somebody_to_hand_them_to() {
     );
     journal.state.baseline = None;
     assert!(!report(&journal).page().contains("handed over"));
+}
+
+#[test]
+fn a_first_release_is_told_without_one_to_compare_it_with() {
+    let mut journal = promoted();
+    journal.state.baseline = None;
+    journal.verdict = None;
+    for window in &mut journal.evidence.windows {
+        window.baseline = Arm::default();
+    }
+    let told = report(&journal);
+    let page = told.page();
+    keep("first", &page);
+    assert!(told.explanation[0].contains("it is the first release"));
+    assert!(
+        told.explanation[1].starts_with("2.0 failed 18 of 4589"),
+        "{:?}",
+        told.explanation
+    );
+    assert!(page.contains("nothing was compared") && page.contains(">4589</td>"));
+    assert!(
+        !page.contains("Steps of the plan") && !page.contains(">1.9<"),
+        "{page}"
+    );
+}
+
+#[test]
+fn a_promotion_says_who_asked_for_it() {
+    let mut journal = promoted();
+    assert!(report(&journal).explanation[0].contains("it is not worse than tolerated"));
+    let by = Some("ann".to_owned());
+    let why = "the fix cannot wait".to_owned();
+    journal.tell(at(411), [Happening::Promoting { by, why }]);
+    assert_eq!(
+        report(&journal).explanation[0],
+        "Promoted: asked for by ann: the fix cannot wait."
+    );
 }
 
 #[test]

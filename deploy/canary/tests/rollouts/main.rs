@@ -14,3 +14,4 @@ mod newer;
 mod people;
 mod releases;
 mod sick;
+mod told;
