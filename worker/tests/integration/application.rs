@@ -54,18 +54,21 @@ fn free_port() -> u16 {
 /// Reason and error of each dead letter, in order.
 async fn rejections(queues: &Queues) -> Vec<(String, String)> {
     let dead = queues.take_all(&queues.dead_letter).await;
-    let mut told: Vec<(String, String)> = dead
-        .iter()
-        .map(|message| {
-            let attributes = message.message_attributes.as_ref().unwrap();
-            let story = attributes["worker.failure"].string_value.as_ref().unwrap();
-            let story: Value = serde_json::from_str(story).unwrap();
-            let text = |key: &str| story[key].as_str().unwrap().to_owned();
-            (text("reason"), text("error"))
-        })
-        .collect();
+    let mut told = told_by(&dead);
     told.sort_unstable();
     told
+}
+
+/// Reason and error of every dead letter's story.
+fn told_by(dead: &[aws_sdk_sqs::types::Message]) -> Vec<(String, String)> {
+    let told = dead.iter().map(|message| {
+        let attributes = message.message_attributes.as_ref().unwrap();
+        let story = attributes["worker.failure"].string_value.as_ref().unwrap();
+        let story: Value = serde_json::from_str(story).unwrap();
+        let text = |key: &str| story[key].as_str().unwrap().to_owned();
+        (text("reason"), text("error"))
+    });
+    told.collect()
 }
 
 #[tokio::test]
