@@ -74,6 +74,7 @@ is_held() { [[ $(journal 'bool(j["state"]["hold"])') == True ]]; }
 # The address of a worker of the service, in WORKER or CANARY.
 await_worker() {
     local address
+    # shellcheck disable=SC2329 # by await
     has_address() { address=$(journal "next(p['address'] for p in j['measured']['$1']['processes'] if p['state'] == 'ready')"); }
     await has_address "$1" || return
     if [[ $1 == stable ]]; then export WORKER=http://$address; else export CANARY=http://$address; fi
