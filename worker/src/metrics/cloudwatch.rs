@@ -144,8 +144,8 @@ pub fn data(complete: &Complete) -> Vec<Datum> {
     data
 }
 
-/// The data of the moment: whether a breaker is open, and how many messages are held.
-fn moment(state: &State, held: usize, second: u64) -> [Datum; 2] {
+/// The data of the moment: whether a breaker is open, which one, and how many messages are held.
+fn moment(state: &State, held: usize, second: u64) -> [Datum; 3] {
     let open = [state.rate_breaker, state.dependency_breaker]
         .map(|breaker| f64::from(u8::from(breaker.gauge() > 0.0)));
     let datum = |name, value| Datum {
@@ -158,6 +158,8 @@ fn moment(state: &State, held: usize, second: u64) -> [Datum; 2] {
     };
     [
         datum("BreakerOpen", open[0].max(open[1])),
+        // The release tool asks whether a canary has stopped itself, or waits for a dependency.
+        datum("RateBreakerOpen", open[0]),
         datum("InFlight", f64::from(u32::try_from(held).unwrap_or(u32::MAX))),
     ]
 }
