@@ -13,6 +13,8 @@ mod rollout;
 mod simulate;
 mod source;
 mod status;
+#[cfg(feature = "lambda")]
+mod watchdog;
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -58,6 +60,9 @@ enum Command {
     Rollback(rollout::Rollback),
     /// The worker processes of this machine, while no rollout is under way.
     Fleet(fleet::Fleet),
+    /// Makes a rollout on AWS safe when the tool that drove it is gone.
+    #[cfg(feature = "lambda")]
+    Watchdog(watchdog::Watchdog),
     /// Sends dead letters back to the queue they came from: those of a release, say, that was rolled back.
     Redrive(redrive::Redrive),
     /// Where a rollout stands.
@@ -97,6 +102,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "demo")]
         Command::Demo(demo) => return demo.run(),
         Command::Rollout(rollout) => return rollout.run(),
+        #[cfg(feature = "lambda")]
+        Command::Watchdog(watchdog) => return watchdog.run(),
         Command::Promote(promote) => return promote.run(),
         Command::Pause(pause) => return pause.run(),
         Command::Resume(resume) => return resume.run(),

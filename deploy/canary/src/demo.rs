@@ -282,6 +282,8 @@ fn settings(options: &Options, endpoint: &str, queues: &Queues) -> Result<Settin
         ready_within: 30,
         environment: BTreeMap::from(pairs),
         notify: Vec::new(),
+        #[cfg(feature = "ecs")]
+        ecs: None,
     })
 }
 

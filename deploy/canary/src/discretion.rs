@@ -97,7 +97,7 @@ impl Discretion {
 
     fn reason(self, reason: &mut Reason) {
         match reason {
-            Reason::Preflight { error } => self.in_place(error),
+            Reason::Preflight { error: text } | Reason::NotStarting { text } => self.in_place(text),
             Reason::Asked { by, why } => {
                 self.in_place(by);
                 self.in_place(why);

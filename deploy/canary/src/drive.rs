@@ -31,12 +31,37 @@ use crate::rollout::{
 pub use owner::{Claim, ClaimError, claim, me};
 pub use parts::{Observer, Parts, Redriver, Redriving, Scrape, Silent, Source};
 
-/// How often the fleet is looked at.
-const LOOK: Duration = Duration::from_millis(250);
-/// How often processes are asked for their counts.
-const ASK: Duration = Duration::from_millis(500);
-/// How often the journal is written when nothing happens: heartbeat and counts.
-const BEAT: Duration = Duration::from_secs(2);
+/// How often things are done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How often the fleet and the journal are looked at.
+    pub look: Duration,
+    /// How often processes are asked for their counts.
+    pub ask: Duration,
+    /// How often the journal is written when nothing happens: heartbeat and counts. Well below [`DEAD_AFTER`].
+    pub beat: Duration,
+}
+
+impl Pace {
+    /// Where every look is a call over the network that costs something: on AWS.
+    pub const REMOTE: Self = Self {
+        look: Duration::from_secs(1),
+        ask: Duration::from_secs(1),
+        beat: Duration::from_secs(10),
+    };
+}
+
+impl Default for Pace {
+    /// For processes of this machine.
+    fn default() -> Self {
+        Self {
+            look: Duration::from_millis(250),
+            ask: Duration::from_millis(500),
+            beat: Duration::from_secs(2),
+        }
+    }
+}
+
 /// How long until what did not work is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Without a sign of life for so long, an owner counts as dead.
@@ -77,6 +102,8 @@ pub enum End {
 pub struct Manner {
     /// Stop as soon as the rollout is held, instead of going on to watch it.
     pub leave_when_held: bool,
+    /// How often things are done.
+    pub pace: Pace,
 }
 
 /// A tool at work.
@@ -96,6 +123,7 @@ pub struct Drive<S, F, E, R, O> {
     tracks: Option<Tracks>,
     redriving: Option<Redriving>,
     due: Due,
+    pace: Pace,
     begun: bool,
 }
 
@@ -161,10 +189,11 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
             redriving: None,
             due: Due {
                 ask: now,
-                beat: now + BEAT,
+                beat: now,
                 again: now,
                 entered: false,
             },
+            pace: Pace::default(),
             begun,
         }
     }
@@ -190,6 +219,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
     /// # Errors
     /// [`DriveError`]; the rollout itself goes on with the next tool.
     pub async fn run(&mut self, manner: Manner, stop: &CancellationToken) -> Result<End, DriveError> {
+        self.pace = manner.pace;
         if std::mem::take(&mut self.begun) {
             for entry in &self.journal.timeline {
                 self.observer.happened(entry, &self.journal);
@@ -210,7 +240,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
                 self.leave().await?;
                 return Ok(End::Held);
             }
-            next = (next + LOOK).max(Instant::now());
+            next = (next + self.pace.look).max(Instant::now());
             tokio::select! {
                 () = stop.cancelled() => {
                     self.leave().await?;
@@ -240,6 +270,9 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
             Err(error) => self.trouble(error.0).await?,
             Ok(view) => {
                 self.count(&view).await;
+                for note in &view.notes {
+                    self.trouble(note.clone()).await?;
+                }
                 let crashes = counts::crashes(&view);
                 if !crashes.is_empty() {
                     self.write_down(crashes).await?;
@@ -270,14 +303,16 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
     /// Asks the processes and completes windows.
     async fn count(&mut self, view: &View) {
         let now = self.now();
-        for ended in &view.ended {
-            self.collector.ended(&ended.name, ended.how);
+        if self.source.is_by_process() {
+            for ended in &view.ended {
+                self.collector.ended(&ended.name, ended.how);
+            }
+            let processes = || view.stable.processes.iter().chain(&view.canary.processes);
+            self.collector
+                .retain(|name| processes().any(|process| process.name == name));
         }
-        let processes = || view.stable.processes.iter().chain(&view.canary.processes);
-        self.collector
-            .retain(|name| processes().any(|process| process.name == name));
         if Instant::now() >= self.due.ask {
-            self.due.ask = Instant::now() + ASK;
+            self.due.ask = Instant::now() + self.pace.ask;
             let since = self.collector.wanted_from(now);
             for (name, answer) in self.source.ask(view, since).await {
                 // No answer is no data: readiness, and the deadline of the window, see to it.
@@ -481,7 +516,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         let first = happened.len();
         self.journal.tell(now, happened);
         self.save().await?;
-        self.due.beat = Instant::now() + BEAT;
+        self.due.beat = Instant::now() + self.pace.beat;
         let from = self.journal.timeline.len().saturating_sub(first);
         for entry in &self.journal.timeline[from..] {
             self.observer.happened(entry, &self.journal);

@@ -4,8 +4,10 @@
 //! handlers' deadline and some grace are over. It enters then and never again: what comes later is too late. What was counted of
 //! windows that are not complete yet is kept too ([`Checkpoint`]), so that a tool that is started again goes on with the same counts.
 //!
-//! All of it is pure; [`scrape`] asks the processes.
+//! All of it is pure; [`scrape`] asks the processes, [`cloudwatch`](self) reads what they have published.
 
+#[cfg(feature = "ecs")]
+pub mod cloudwatch;
 pub mod scrape;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +24,8 @@ use crate::moment::Moment;
 pub const GRACE: u64 = 5;
 /// Seconds over which work and share are measured.
 const MEASURED: u64 = 10;
+/// Seconds that the measuring lags behind at most.
+const LAG: u64 = 150;
 /// The most failed messages that a window names per release.
 const FIRST_FAILURES: usize = 5;
 
@@ -162,7 +166,7 @@ impl Collector {
     /// The first second for which a process is to be asked.
     #[must_use]
     pub fn wanted_from(&self, now: Moment) -> u64 {
-        let recent = now.second().saturating_sub(MEASURED + 2);
+        let recent = self.measured_until(now).saturating_sub(MEASURED + 1);
         self.first_open(now).map_or(recent, |first| first.min(recent))
     }
 
@@ -402,11 +406,30 @@ impl Collector {
         });
     }
 
-    /// How work was shared over the last [`MEASURED`] seconds.
+    /// Up to where work is known on both tracks: the second that has just ended, or earlier where reports take their time.
+    fn measured_until(&self, now: Moment) -> u64 {
+        let latest = |track: Track| {
+            let processes = self.kept.processes.values();
+            let reported = processes
+                .filter(|process| process.track == track && !process.gone)
+                .map(|process| Moment::from(process.reported).second());
+            reported.max()
+        };
+        let known = [latest(Track::Stable), latest(Track::Canary)]
+            .into_iter()
+            .flatten()
+            .min();
+        let ended = now.second().saturating_sub(1);
+        // A track that says nothing at all must not stop the measuring.
+        known
+            .unwrap_or(ended)
+            .clamp(now.second().saturating_sub(LAG), ended)
+    }
+
+    /// How work was shared over [`MEASURED`] seconds up to the latest that are known.
     #[must_use]
     pub fn flow(&self, now: Moment) -> Flow {
-        // The second that has just ended may not have been reported yet.
-        let until = now.second().saturating_sub(1);
+        let until = self.measured_until(now);
         let seconds = until.saturating_sub(MEASURED)..until;
         let started = |track: Track| -> u64 {
             self.kept

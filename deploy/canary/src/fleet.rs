@@ -2,6 +2,8 @@
 //!
 //! A fleet does as it is told and says what is there; it decides nothing. Everything it is told is idempotent.
 
+#[cfg(feature = "ecs")]
+pub mod ecs;
 pub mod local;
 #[cfg(test)]
 pub(crate) mod simulated;
@@ -58,6 +60,8 @@ pub struct View {
     pub started: Vec<Started>,
     /// Processes that have ended since the last look.
     pub ended: Vec<Ended>,
+    /// What the system that runs the processes complains of, each once.
+    pub notes: Vec<String>,
 }
 
 /// What a service looks like.
@@ -69,6 +73,8 @@ pub struct ServiceView {
     pub desired: u32,
     /// The processes there are.
     pub processes: Vec<ProcessView>,
+    /// Why it will not come to run what it was told to, if that is known already.
+    pub broken: Option<String>,
 }
 
 /// What a process looks like.
@@ -140,6 +146,9 @@ impl ServiceView {
     /// As a rollout sees it.
     #[must_use]
     pub fn sight(&self) -> Sight {
+        if let Some(why) = &self.broken {
+            return Sight::Broken(why.clone());
+        }
         let Some(release) = &self.release else {
             return if self.processes.is_empty() {
                 Sight::Nothing

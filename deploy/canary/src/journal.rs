@@ -7,6 +7,8 @@
 mod file;
 #[cfg(test)]
 pub(crate) mod memory;
+#[cfg(feature = "ecs")]
+mod s3;
 
 use std::fmt;
 use std::future::Future;
@@ -21,6 +23,8 @@ use crate::rollout::{Ask, Happening, State};
 
 pub use file::FileStore;
 pub(crate) use file::{file_name, replace};
+#[cfg(feature = "ecs")]
+pub use s3::{InvalidPlace, S3Store};
 
 /// The form this version writes, and the newest it reads.
 pub const SCHEMA: u32 = 1;
@@ -35,7 +39,7 @@ pub struct Journal {
     pub schema: u32,
     /// The rollout's id: its start and its release.
     pub rollout: String,
-    /// How often it was written; [`FileStore`] goes by it.
+    /// How often it was written; the stores go by it.
     pub writes: u64,
     /// Who drives it; nobody once it has ended, or after a tool was stopped by a signal.
     #[serde(default)]

@@ -7,7 +7,7 @@ use worker::sqs::Sqs;
 
 use crate::drive::{Redriver, Redriving};
 use crate::redrive::{Filter, Request, redrive};
-use crate::rollout::{Definition, Revision};
+use crate::rollout::Revision;
 
 /// The dead-letter queue of a release's workers, as their settings name it.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ impl Letters {
     /// Those of `revision`, reached by `sqs`.
     #[must_use]
     pub fn of(revision: &Revision, sqs: Sqs) -> Self {
-        let Definition::Local { environment, .. } = &revision.definition;
+        let environment = revision.definition.environment();
         let value = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
         Self {
             sqs,

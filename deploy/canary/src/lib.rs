@@ -5,6 +5,8 @@
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered. [`report`] and [`status`] tell people of it,
 //! [`notify`] at once; [`exporter`] shows how things stand as metrics.
 
+#[cfg(feature = "ecs")]
+pub mod aws;
 pub mod chart;
 pub mod command;
 #[cfg(feature = "demo")]
@@ -19,6 +21,7 @@ pub mod judge;
 pub mod letters;
 pub mod moment;
 pub mod notify;
+pub mod place;
 pub mod plan;
 pub mod redrive;
 pub mod report;
@@ -26,3 +29,5 @@ pub mod rollout;
 pub mod settings;
 pub mod simulate;
 pub mod status;
+#[cfg(feature = "ecs")]
+pub mod watchdog;

@@ -14,7 +14,28 @@
 //! WORKER__QUEUE__URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 //! ```
 //!
+//! Or on Amazon ECS, where the task definition says what a worker is:
+//!
+//! ```toml
+//! [fleet]
+//! kind = "ecs"                 # services APP-stable and APP-canary of one cluster
+//! app = "orders"
+//! cluster = "orders"           # as the app unless set
+//! journal = "s3://orders-canary-journal-123456789012-eu-west-1/orders/journal.json"
+//! canary = 1                   # the fewest canary tasks; more when the plan's shares need more
+//! ready_within = "10m"
+//! container = "worker"         # where a task has several
+//! evidence = "cloudwatch"      # or "scrape", from where the tasks' addresses can be reached
+//! admin_port = 9464            # for "scrape"
+//! autoscaling = true           # false: nothing scales the stable service, and nothing is asked about it
+//! ignored_alarms = []          # may be in ALARM when a rollout begins
+//! first = "worker.json"        # a task definition for the very first release; relative to this file
+//! ```
+//!
 //! Who is told what happens says [`notify::settings`].
+
+#[cfg(feature = "ecs")]
+mod ecs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,6 +50,9 @@ use crate::fleet::local::Options;
 use crate::notify::{self, Subscriber};
 use crate::plan::unit;
 use crate::rollout::{Definition, Revision};
+
+#[cfg(feature = "ecs")]
+pub use ecs::{Counting, OnEcs};
 
 /// The file, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +73,9 @@ pub struct Settings {
     pub environment: BTreeMap<String, String>,
     /// Who is told what happens.
     pub notify: Vec<Subscriber>,
+    /// Where the fleet is, if it is on Amazon ECS: then nothing above counts but the time to get ready.
+    #[cfg(feature = "ecs")]
+    pub ecs: Option<OnEcs>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -63,9 +90,16 @@ struct Low {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum LowFleet {
+    Local(LowLocal),
+    #[cfg(feature = "ecs")]
+    Ecs(ecs::Low),
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LowFleet {
-    kind: LowKind,
+struct LowLocal {
     #[serde(default = "directory")]
     directory: PathBuf,
     #[serde(default = "command")]
@@ -78,12 +112,6 @@ struct LowFleet {
     stop_within: String,
     #[serde(default = "ready_within")]
     ready_within: String,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum LowKind {
-    Local,
 }
 
 fn directory() -> PathBuf {
@@ -138,7 +166,18 @@ impl Settings {
         let Low {
             fleet, environment, ..
         } = toml::from_str(text)?;
-        let LowKind::Local = fleet.kind;
+        let fleet = match fleet {
+            LowFleet::Local(fleet) => fleet,
+            #[cfg(feature = "ecs")]
+            LowFleet::Ecs(low) => {
+                if let Some(name) = environment.keys().next() {
+                    bail!(
+                        "environment.{name} has no place on ECS: the task definition says it; expected --set {name}=… for a release"
+                    );
+                }
+                return low.settings(base);
+            }
+        };
         for (field, value, least) in [("stable", fleet.stable, 1), ("canary", fleet.canary, 1)] {
             if !(least..=MOST).contains(&value) {
                 bail!("fleet.{field} is {value}, expected a number from {least} to {MOST}");
@@ -150,12 +189,6 @@ impl Settings {
         for name in environment.keys() {
             checked_name(name)?;
         }
-        let time = |field: &str, text: &str| {
-            let seconds = unit::seconds(text).filter(|seconds| (1..=3600).contains(seconds));
-            seconds.with_context(|| {
-                format!("fleet.{field} is {text:?}, expected a time of 1s to 1h, as \"35s\"")
-            })
-        };
         let directory = base.join(&fleet.directory);
         Ok(Self {
             // Workers get paths below it, whatever directory they run in.
@@ -167,7 +200,19 @@ impl Settings {
             canary: fleet.canary,
             environment,
             notify: Vec::new(),
+            #[cfg(feature = "ecs")]
+            ecs: None,
         })
+    }
+
+    /// The kind of the fleet, as the file says it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        #[cfg(feature = "ecs")]
+        if self.ecs.is_some() {
+            return "ecs";
+        }
+        "local"
     }
 
     /// `release` with this command and environment, and `set` on top.
@@ -194,6 +239,11 @@ impl Settings {
             stop_within: self.stop_within,
         }
     }
+}
+
+fn time(field: &str, text: &str) -> anyhow::Result<u32> {
+    let seconds = unit::seconds(text).filter(|seconds| (1..=3600).contains(seconds));
+    seconds.with_context(|| format!("fleet.{field} is {text:?}, expected a time of 1s to 1h, as \"35s\""))
 }
 
 /// Variables that the fleet itself sets: to set them elsewhere would make a release be another than it says.
@@ -233,8 +283,7 @@ mod tests {
             (3, 1, 120)
         );
         let revision = settings.revision(Release::new("1").unwrap(), &[("A".to_owned(), "2".to_owned())]);
-        let Definition::Local { environment, .. } = revision.definition;
-        assert_eq!(environment["A"], "2");
+        assert_eq!(revision.definition.environment()["A"], "2");
     }
 
     #[test]

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 
 use super::rollout::{Errand, Place, drive_here, now};
 use crate::drive::{self, ClaimError, Manner};
-use crate::journal::{FileStore, Journal, Store, StoreError};
+use crate::journal::{Journal, Store, StoreError};
+use crate::place::{self, Journals};
 use crate::plan::unit;
 use crate::rollout::Ask;
 use crate::settings::Settings;
@@ -114,7 +115,7 @@ impl Abort {
 fn ask_owner(place: &Place, ask: &Ask) -> anyhow::Result<ExitCode> {
     super::block_on(async {
         let settings = Settings::load(&place.config)?;
-        let store = FileStore::open(&settings.directory)?;
+        let store = Journals::open(&settings).await?;
         let id = put(&store, ask).await?;
         match answer(&store, &id).await? {
             Some(Ok(journal)) => {
@@ -132,7 +133,7 @@ fn ask_owner(place: &Place, ask: &Ask) -> anyhow::Result<ExitCode> {
 
 /// Rolls back: asks the owner, or does it here where there is none.
 pub(super) async fn abort(settings: &Settings, why: &str, take_over: bool) -> anyhow::Result<ExitCode> {
-    let store = FileStore::open(&settings.directory)?;
+    let store = Journals::open(settings).await?;
     let ask = Ask::Abort {
         by: who(),
         why: why.to_owned(),
@@ -144,7 +145,10 @@ pub(super) async fn abort(settings: &Settings, why: &str, take_over: bool) -> an
             settings: settings.clone(),
             fresh: None,
             take_over,
-            manner: Manner::default(),
+            manner: Manner {
+                pace: place::pace(settings),
+                ..Manner::default()
+            },
         };
         let error = match drive_here(errand).await {
             Ok(code) => return Ok(code),
@@ -166,7 +170,7 @@ pub(super) async fn abort(settings: &Settings, why: &str, take_over: bool) -> an
 }
 
 /// Puts a request into the journal; its id.
-pub(super) async fn put(store: &FileStore, ask: &Ask) -> anyhow::Result<String> {
+pub(super) async fn put(store: &impl Store, ask: &Ask) -> anyhow::Result<String> {
     let request = drive::request(ask.clone(), now());
     // Its owner writes every other second at least: some conflicts, but not for ever.
     for _ in 0..100 {
@@ -185,7 +189,7 @@ pub(super) async fn put(store: &FileStore, ask: &Ask) -> anyhow::Result<String> 
 }
 
 /// The answer, if one comes in time: the journal then, or why it was refused.
-async fn answer(store: &FileStore, id: &str) -> anyhow::Result<Option<Result<Journal, String>>> {
+async fn answer(store: &impl Store, id: &str) -> anyhow::Result<Option<Result<Journal, String>>> {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
         if let Some((journal, _)) = store.read().await? {
@@ -201,7 +205,7 @@ async fn answer(store: &FileStore, id: &str) -> anyhow::Result<Option<Result<Jou
     Ok(None)
 }
 
-async fn owner(store: &FileStore) -> anyhow::Result<String> {
+async fn owner(store: &impl Store) -> anyhow::Result<String> {
     let read = store.read().await?;
     let owner = read.and_then(|(journal, _)| journal.owner);
     Ok(owner.map_or_else(String::new, |owner| {

@@ -36,6 +36,9 @@ impl Fleet {
         super::block_on(async {
             let (Command::Run(place) | Command::Stop(place)) = &self.command;
             let settings = Settings::load(&place.config)?;
+            if settings.kind() != "local" {
+                bail!("the fleet is on ECS, which looks after its tasks itself; expected kind = \"local\"");
+            }
             nobody_drives(&settings).await?;
             let mut fleet = Local::open(settings.options(), Clock::System)?;
             match &self.command {

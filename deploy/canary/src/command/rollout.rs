@@ -16,12 +16,12 @@ use worker::sqs::Sqs;
 
 use super::lines::Lines;
 use super::report;
-use crate::drive::{self, ClaimError, Drive, End, Manner, Observer, Parts, Scrape};
-use crate::fleet::local::Local;
-use crate::journal::{FileStore, Journal, Store};
+use crate::drive::{self, ClaimError, Drive, End, Manner, Observer, Parts};
+use crate::journal::Journal;
 use crate::letters::Letters;
 use crate::moment::Moment;
 use crate::notify::Notifier;
+use crate::place::{self, Counts, Journals, Processes};
 use crate::plan::Plan;
 use crate::redrive::REQUEST_TIMEOUT;
 use crate::rollout::{Ask, Course, Kind, Outcome, Revision};
@@ -46,6 +46,8 @@ pub(super) struct Place {
 enum Kinds {
     /// Worker processes on this machine.
     Local,
+    /// Services of Amazon ECS.
+    Ecs,
 }
 
 /// Takes a release through its plan: canary, comparison, promotion, bake. Started again, it goes on where it was.
@@ -59,9 +61,15 @@ pub(super) struct Rollout {
     /// The release to roll out.
     #[arg(long, value_parser = release)]
     release: Release,
-    /// What kind of fleet; must be that of the settings.
-    #[arg(long, value_enum, default_value = "local")]
-    fleet: Kinds,
+    /// What kind of fleet, to be sure: it must be that of the settings.
+    #[arg(long, value_enum)]
+    fleet: Option<Kinds>,
+    /// On ECS: the release's image, REPOSITORY@sha256:DIGEST. The rest of the task definition is that of the stable release.
+    #[arg(long, value_name = "IMAGE", conflicts_with = "task_definition")]
+    image: Option<String>,
+    /// On ECS: a task definition that is registered already, by ARN or as FAMILY:REVISION.
+    #[arg(long, value_name = "ARN", conflicts_with = "set")]
+    task_definition: Option<String>,
     /// A variable for the workers of this release; may be given several times.
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable)]
     set: Vec<(String, String)>,
@@ -129,7 +137,7 @@ impl Rollout {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
             let settings = Settings::load(&self.place.config)?;
-            let Kinds::Local = self.fleet;
+            self.is_of_kind(&settings)?;
             super::read_plan(&self.plan)?;
             let text = std::fs::read_to_string(&self.plan)
                 .with_context(|| format!("cannot read the plan {}", self.plan.display()))?;
@@ -142,26 +150,91 @@ impl Rollout {
                     reason: reason.clone(),
                 },
             };
-            let revision = settings.revision(self.release.clone(), &self.set);
             if self.supersede {
-                supersede(&settings, &revision, self.driving).await?;
+                supersede(&settings, &self.release, self.driving).await?;
             }
+            let revision = self.revision(&settings).await?;
             let fresh = drive::fresh(kind, revision, &text, now());
             drive_here(Errand {
+                manner: self.driving.manner(&settings),
                 settings,
                 fresh: Some(fresh),
                 take_over: self.driving.take_over,
-                manner: self.driving.manner(),
             })
             .await
         })
     }
 }
 
+impl Rollout {
+    fn is_of_kind(&self, settings: &Settings) -> anyhow::Result<()> {
+        let wanted = match self.fleet {
+            None => return Ok(()),
+            Some(Kinds::Local) => "local",
+            Some(Kinds::Ecs) => "ecs",
+        };
+        if settings.kind() != wanted {
+            bail!(
+                "--fleet is {wanted}, and {} says kind = {:?}; expected the same",
+                self.place.config.display(),
+                settings.kind()
+            );
+        }
+        Ok(())
+    }
+
+    /// What is to be rolled out.
+    async fn revision(&self, settings: &Settings) -> anyhow::Result<Revision> {
+        #[cfg(feature = "ecs")]
+        if settings.ecs.is_some() {
+            return self.on_ecs(settings).await;
+        }
+        if self.image.is_some() || self.task_definition.is_some() {
+            bail!(
+                "--image and --task-definition are for fleets on ECS; the settings say what a local worker is"
+            );
+        }
+        Ok(settings.revision(self.release.clone(), &self.set))
+    }
+
+    #[cfg(feature = "ecs")]
+    async fn on_ecs(&self, settings: &Settings) -> anyhow::Result<Revision> {
+        use crate::fleet::ecs::Origin;
+        let origin = match (&self.image, &self.task_definition) {
+            (Some(image), _) => Origin::Image(image.clone(), self.set.iter().cloned().collect()),
+            (None, Some(name)) => Origin::TaskDefinition(name.clone()),
+            (None, None) => {
+                bail!(
+                    "on ECS a release is an image or a task definition; expected --image or --task-definition"
+                )
+            }
+        };
+        let under_way = Journals::open(settings).await?.under_way().await?;
+        if let Some(journal) = &under_way
+            && journal.state.candidate.release != self.release
+        {
+            // Before a revision is registered that nobody will run.
+            let owner = journal.owner.as_ref();
+            return Err(ClaimError::OtherRelease {
+                under_way: journal.state.candidate.release.clone(),
+                wanted: self.release.clone(),
+                owner: owner.map_or_else(|| "nobody drives it now".to_owned(), ToString::to_string),
+            }
+            .into());
+        }
+        let Processes::Ecs(fleet) = Processes::open(settings).await? else {
+            bail!("the settings name no fleet on ECS");
+        };
+        let made = fleet.revision(&self.release, &origin, under_way.as_ref()).await;
+        made.map_err(anyhow::Error::msg)
+    }
+}
+
 impl Driving {
-    fn manner(self) -> Manner {
+    fn manner(self, settings: &Settings) -> Manner {
         Manner {
             leave_when_held: self.leave_when_held,
+            pace: place::pace(settings),
         }
     }
 }
@@ -171,12 +244,10 @@ pub(super) fn now() -> Moment {
 }
 
 /// Rolls back what another release has under way: asks its owner, or does it in place of a dead one.
-async fn supersede(settings: &Settings, revision: &Revision, driving: Driving) -> anyhow::Result<()> {
-    let store = FileStore::open(&settings.directory)?;
-    let release = revision.release.clone();
-    let other =
-        |journal: &Journal| journal.state.outcome().is_none() && journal.state.candidate.release != release;
-    let Some((journal, _)) = store.read().await?.filter(|(journal, _)| other(journal)) else {
+async fn supersede(settings: &Settings, release: &Release, driving: Driving) -> anyhow::Result<()> {
+    let store = Journals::open(settings).await?;
+    let other = |journal: &Journal| journal.state.candidate.release != *release;
+    let Some(journal) = store.under_way().await?.filter(other) else {
         return Ok(());
     };
     let ask = Ask::Supersede {
@@ -193,7 +264,10 @@ async fn supersede(settings: &Settings, revision: &Revision, driving: Driving) -
             settings: settings.clone(),
             fresh: None,
             take_over: driving.take_over,
-            manner: Manner::default(),
+            manner: Manner {
+                pace: place::pace(settings),
+                ..Manner::default()
+            },
         };
         match drive_here(errand).await {
             Ok(_) => return Ok(()),
@@ -210,10 +284,8 @@ impl Rollback {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
             let settings = Settings::load(&self.place.config)?;
-            let store = FileStore::open(&settings.directory)?;
-            let under_way = store.read().await?.map(|(journal, _)| journal);
-            let under_way = under_way.filter(|journal| journal.state.outcome().is_none());
-            if let Some(journal) = &under_way
+            let store = Journals::open(&settings).await?;
+            if let Some(journal) = &store.under_way().await?
                 && journal
                     .state
                     .baseline
@@ -223,8 +295,8 @@ impl Rollback {
             {
                 return super::ask::abort(&settings, &self.why, self.driving.take_over).await;
             }
-            let fleet = Local::open(settings.options(), Clock::System)?;
-            let known = fleet.known(&self.to).cloned();
+            let fleet = Processes::open(&settings).await?;
+            let known = fleet.known(&self.to, &store).await?;
             let revision = known.with_context(|| {
                 format!(
                     "{} has never been stable here; expected a release that `canary history` names",
@@ -244,10 +316,10 @@ impl Rollback {
             let fresh = drive::fresh(kind, revision, &text, now());
             drop(fleet);
             drive_here(Errand {
+                manner: self.driving.manner(&settings),
                 settings,
                 fresh: Some(fresh),
                 take_over: self.driving.take_over,
-                manner: self.driving.manner(),
             })
             .await
         })
@@ -262,8 +334,7 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
         take_over,
         manner,
     } = errand;
-    let store = FileStore::open(&settings.directory)
-        .with_context(|| format!("cannot use {}", settings.directory.display()))?;
+    let store = Journals::open(&settings).await?;
     let claim = drive::claim(&store, fresh, drive::me(now()), take_over).await?;
     let plan = Plan::read(&claim.journal.plan).map_err(|faults| {
         anyhow::anyhow!(
@@ -271,6 +342,10 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
             faults.first().map_or_else(String::new, ToString::to_string)
         )
     })?;
+    let state = &claim.journal.state;
+    let mut fleet = Processes::open(&settings).await?;
+    fleet.prepare(state, &plan);
+    let source = Counts::open(&settings, state, &plan).await?;
     let course = Course {
         ready_within: settings.ready_within,
         ..Course::new(plan)
@@ -282,8 +357,8 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
     let observers: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(bell)];
     let parts = Parts {
         store,
-        fleet: Local::open(settings.options(), Clock::System)?,
-        source: Scrape,
+        fleet,
+        source,
         redriver: letters,
         observer: observers,
         clock: Clock::System,

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::journal::{FileStore, Journal, Store as _};
+use crate::place::Journals;
 use crate::settings::Settings;
 
 /// Bytes of the largest file that is read as a journal.
@@ -30,27 +31,33 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// The journals.
-    pub(super) fn journals(&self) -> anyhow::Result<FileStore> {
-        let directory = self.directory()?;
+    /// The journals: looking changes nothing.
+    pub(super) fn journals(&self) -> anyhow::Result<Journals> {
+        let usual = Path::new(USUAL_SETTINGS);
+        let usual = usual.is_file().then_some(usual);
+        let directory = match (&self.state, self.config.as_deref().or(usual)) {
+            (Some(directory), _) => directory.clone(),
+            (None, Some(settings)) => {
+                let settings = Settings::load(settings)?;
+                if settings.kind() != "local" {
+                    return open(&settings);
+                }
+                settings.directory
+            }
+            (None, None) => PathBuf::from(USUAL_STATE),
+        };
         if !directory.is_dir() {
             bail!(
                 "{}: there is no such directory; expected the one in which `canary rollout` keeps its journals, see --state",
                 directory.display()
             );
         }
-        Ok(FileStore::looking_at(&directory))
+        Ok(Journals::File(FileStore::looking_at(&directory)))
     }
+}
 
-    fn directory(&self) -> anyhow::Result<PathBuf> {
-        let usual = Path::new(USUAL_SETTINGS);
-        let usual = usual.is_file().then_some(usual);
-        match (&self.state, self.config.as_deref().or(usual)) {
-            (Some(directory), _) => Ok(directory.clone()),
-            (None, Some(settings)) => Ok(Settings::load(settings)?.directory),
-            (None, None) => Ok(PathBuf::from(USUAL_STATE)),
-        }
-    }
+fn open(settings: &Settings) -> anyhow::Result<Journals> {
+    runtime()?.block_on(Journals::open(settings))
 }
 
 /// Which journal.
@@ -58,30 +65,49 @@ impl Place {
 pub(super) struct Source {
     #[command(flatten)]
     place: Place,
-    /// A journal's file, instead.
+    /// A journal's file instead, or on AWS s3://BUCKET/FOLDER/journal.json.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["state", "config"])]
-    journal: Option<PathBuf>,
+    journal: Option<String>,
     /// A rollout of before, as `canary history` names it; without it the current or latest one.
-    #[arg(long, value_name = "ID", conflicts_with = "journal")]
+    #[arg(long, value_name = "ID")]
     rollout: Option<String>,
 }
 
 impl Source {
     /// The journal.
     pub(super) fn read(&self) -> anyhow::Result<Journal> {
-        if let Some(file) = &self.journal {
-            return read_file(file);
+        if let (Some(file), None) = (&self.journal, &self.rollout)
+            && !is_on_s3(file)
+        {
+            return read_file(Path::new(file));
         }
-        let store = self.place.journals()?;
+        let store = match &self.journal {
+            Some(journal) => at(journal)?,
+            None => self.place.journals()?,
+        };
         let current = wait(store.read())?.map(|(journal, _)| journal);
         let Some(id) = &self.rollout else {
-            return current.with_context(|| format!("{}: there is no rollout yet", store.path().display()));
+            return current.with_context(|| format!("{store}: there is no rollout yet"));
         };
         let before = wait(store.history())?;
         let mut all = before.into_iter().chain(current);
         all.find(|journal| journal.rollout == *id)
             .with_context(|| format!("--rollout {id}: there is none of this id; `canary history` names them"))
     }
+}
+
+fn is_on_s3(journal: &str) -> bool {
+    journal.starts_with("s3://")
+}
+
+/// The journals at `place`, on S3.
+fn at(place: &str) -> anyhow::Result<Journals> {
+    #[cfg(feature = "ecs")]
+    if is_on_s3(place) {
+        let config = wait(async { Ok::<_, std::io::Error>(crate::aws::from_environment().await) })?;
+        return Ok(Journals::S3(crate::journal::S3Store::new(&config, place)?));
+    }
+    bail!("--journal {place}: a file holds one rollout; expected --state, or s3://BUCKET/FOLDER/journal.json")
 }
 
 fn read_file(file: &Path) -> anyhow::Result<Journal> {
@@ -98,12 +124,15 @@ fn read_file(file: &Path) -> anyhow::Result<Journal> {
     Journal::read(&text).with_context(|| format!("--journal {}", file.display()))
 }
 
-/// The store's futures are ready at once: it is files.
+/// Waits for a store's answer.
 pub(super) fn wait<T, E: std::error::Error + Send + Sync + 'static>(
     future: impl Future<Output = Result<T, E>>,
 ) -> anyhow::Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    Ok(runtime.block_on(future)?)
+    Ok(runtime()?.block_on(future)?)
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Prints to standard output.

@@ -17,6 +17,11 @@ pub trait Source: Send {
         view: &View,
         since: u64,
     ) -> impl Future<Output = Vec<(String, Result<worker::evidence::Report, String>)>> + Send;
+
+    /// Whether reports carry the names of the fleet's processes, and end with them; otherwise they are of whole services.
+    fn is_by_process(&self) -> bool {
+        true
+    }
 }
 
 /// The source that asks each process over HTTP.

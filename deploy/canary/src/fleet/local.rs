@@ -334,7 +334,12 @@ impl Local {
         // Written down first: from now on whoever looks for the token finds the process, if it came to be.
         self.save()?;
         let variables = self.variables(&slot);
-        let Definition::Local { command, .. } = &slot.revision.definition;
+        let Definition::Local { command, .. } = &slot.revision.definition else {
+            return Err(FleetError(format!(
+                "{} is no revision of a local fleet",
+                slot.revision.release
+            )));
+        };
         let log = self.log_path(&slot);
         match Process::start(command, &variables, &log) {
             Ok(process) => {
@@ -358,8 +363,7 @@ impl Local {
 
     /// The environment of a process: the revision's, and what makes it one of this fleet.
     fn variables(&self, slot: &Slot) -> BTreeMap<String, String> {
-        let Definition::Local { environment, .. } = &slot.revision.definition;
-        let mut variables = environment.clone();
+        let mut variables = slot.revision.definition.environment().clone();
         let ours = [
             ("WORKER__RELEASE", slot.revision.release.to_string()),
             ("WORKER__TRACK", slot.service.to_string()),
@@ -402,6 +406,7 @@ impl Local {
             release: wanted.map(|wanted| wanted.revision.release.clone()),
             desired: wanted.map_or(0, |wanted| wanted.count),
             processes: processes.collect(),
+            broken: None,
         }
     }
 }
@@ -431,7 +436,9 @@ pub(super) fn failed(path: &Path, error: &std::io::Error) -> FleetError {
 
 impl Fleet for Local {
     async fn check(&mut self, candidate: &Revision) -> Result<Facts, String> {
-        let Definition::Local { command, environment } = &candidate.definition;
+        let Definition::Local { command, environment } = &candidate.definition else {
+            return Err(format!("{} is no revision of a local fleet", candidate.release));
+        };
         process::executable(command)?;
         for name in ["WORKER__QUEUE__URL", "WORKER__QUEUE__NAME"] {
             if let Some(queue) = environment.get(name).filter(|queue| queue.ends_with(".fifo")) {
@@ -461,6 +468,7 @@ impl Fleet for Local {
             canary: self.view_of(Service::Canary),
             started: std::mem::take(&mut self.started),
             ended: std::mem::take(&mut self.ended),
+            notes: Vec::new(),
         })
     }
 

@@ -208,6 +208,7 @@ impl World {
             release: wanted.map(|(revision, _)| revision.release.clone()),
             desired: wanted.map_or(0, |(_, count)| *count),
             processes: processes.collect(),
+            broken: None,
         }
     }
 
@@ -277,6 +278,7 @@ impl Fleet for Simulated {
             canary: world.view(Service::Canary),
             started: std::mem::take(&mut world.started),
             ended: Vec::new(),
+            notes: Vec::new(),
         })
     }
 

@@ -55,6 +55,8 @@ pub enum Sight {
     Coming,
     /// All its processes run this release and are ready.
     Ready(Release),
+    /// It will not come to run what it was told to: why.
+    Broken(String),
 }
 
 /// What the judge says, as far as a rollout goes by it.

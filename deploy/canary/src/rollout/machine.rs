@@ -126,6 +126,9 @@ impl Step<'_> {
         let canary_runs = |release| matches!(&seen.canary, Sight::Ready(found) if Some(found) == release);
         let stable_runs = |release| matches!(&seen.stable, Sight::Ready(found) if Some(found) == release);
         let free = self.state.hold.is_none();
+        if let Some(text) = self.broken(seen).filter(|_| free) {
+            return self.roll_back(Reason::NotStarting { text });
+        }
         match &self.state.phase {
             Phase::Deploying { .. } if free && canary_runs(Some(candidate)) => {
                 self.tell(Happening::CanaryReady);
@@ -178,6 +181,34 @@ impl Step<'_> {
             | Phase::Settling { .. }
             | Phase::RollingBack { .. }
             | Phase::Ended { .. } => {}
+        }
+    }
+
+    /// Why the release will never run where it is to run, if that is so: what runs the processes has given it up, or taken it back.
+    ///
+    /// A restore has no other release to go to; people are told, and it is tried again.
+    fn broken(&self, seen: &Seen) -> Option<String> {
+        let sight = match &self.state.phase {
+            Phase::Deploying { .. } | Phase::Step { .. } => &seen.canary,
+            Phase::Promoting { .. }
+            | Phase::Controlling { .. }
+            | Phase::Baking { .. }
+            | Phase::Settling { .. }
+                if !self.state.is_restore() =>
+            {
+                &seen.stable
+            }
+            Phase::Preflight
+            | Phase::Promoting { .. }
+            | Phase::Controlling { .. }
+            | Phase::Baking { .. }
+            | Phase::Settling { .. }
+            | Phase::RollingBack { .. }
+            | Phase::Ended { .. } => return None,
+        };
+        match sight {
+            Sight::Broken(text) => Some(text.clone()),
+            Sight::Nothing | Sight::Coming | Sight::Ready(_) => None,
         }
     }
 

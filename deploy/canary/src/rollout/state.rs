@@ -30,6 +30,29 @@ pub enum Definition {
         #[serde(default)]
         environment: BTreeMap<String, String>,
     },
+    /// A revision of a task definition on Amazon ECS.
+    Ecs {
+        /// Its ARN, which ends in the revision's number.
+        task_definition: String,
+        /// The worker's image, by digest.
+        image: String,
+        /// Variables that were set for this release, on top of those of the revision it was made of.
+        #[serde(default)]
+        set: BTreeMap<String, String>,
+        /// The worker's variables, except those from secrets.
+        #[serde(default)]
+        environment: BTreeMap<String, String>,
+    },
+}
+
+impl Definition {
+    /// The variables of the worker's environment.
+    #[must_use]
+    pub fn environment(&self) -> &BTreeMap<String, String> {
+        match self {
+            Self::Local { environment, .. } | Self::Ecs { environment, .. } => environment,
+        }
+    }
 }
 
 /// What kind of rollout this is.
@@ -186,6 +209,11 @@ pub enum Reason {
         /// Seconds they were given.
         seconds: u32,
     },
+    /// What runs the processes has given it up.
+    NotStarting {
+        /// What it says.
+        text: String,
+    },
     /// No verdict by the deadline, and the plan says `rollback`.
     Inconclusive,
     /// It was held, and nobody came before the hold expired.
@@ -220,6 +248,7 @@ impl fmt::Display for Reason {
             Self::NotReady { seconds } => {
                 write!(formatter, "its processes were not ready within {seconds} s")
             }
+            Self::NotStarting { text } => formatter.write_str(text),
             Self::Inconclusive => write!(formatter, "no verdict by the deadline"),
             Self::HoldExpired => write!(formatter, "it was held, and the hold expired"),
             Self::Asked { by, why } if why.is_empty() => write!(formatter, "asked for by {by}"),
@@ -331,7 +360,7 @@ impl State {
     }
 
     /// Whether the release may not be brought back by undoing: it is what is being rolled back.
-    pub(super) fn is_restore(&self) -> bool {
+    pub(crate) fn is_restore(&self) -> bool {
         matches!(self.kind, Kind::Restore { .. })
     }
 }
