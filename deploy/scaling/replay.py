@@ -9,13 +9,16 @@
 The policy (target, cooldowns, bounds, drain time, steps) is read from the files beside this one, which are made from
 deploy/cloudformation/scaling.yaml. Only the standard library.
 
-What AWS documents of scaling, and is modelled here (Application Auto Scaling User Guide, "How target tracking scaling works" and
-"How step scaling works"): target tracking scales out in proportion to the metric and rounds up; during the cooldown only a larger
-scale-out than the one under way gets through, counted from where that began. Its alarm wants 3 data points of a minute over the
-target; scaling in, it wants 15 under 90 % of it, does nothing when one task less would bring it over the target, and is blocked
-by a cooldown. How far it scales in at once is not documented beyond "more gradually": the replay takes the harshest reading, all
-the way to the proportion. A step is a percentage, rounded towards zero but at least 1. SQS's metrics arrive a minute late. A
-Fargate task is taken to need a minute to start.
+What is modelled here. Documented by AWS (Application Auto Scaling User Guide, "How target tracking scaling works" and "How step
+scaling works"): target tracking scales out in proportion to the metric and rounds up; during the cooldown only a larger scale-out
+than the one under way gets through, counted from where that began; scaling in does nothing when one task less would bring it over
+the target, and is blocked by a cooldown. A step is a percentage, rounded towards zero but at least 1.
+
+Observed practice, and documented nowhere: the alarms that target tracking makes want 3 data points of a minute over the target
+to scale out, and 15 under 90 % of it to scale in. AWS may change them at any time; whoever relies on the minutes looks at the
+alarms `TargetTracking-…` in their account. How far it scales in at once is not documented beyond "more gradually": the replay
+takes the harshest reading, all the way to the proportion. SQS's metrics arrive a minute late. A Fargate task is taken to need a
+minute to start.
 """
 
 import argparse

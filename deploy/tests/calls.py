@@ -62,20 +62,30 @@ WORKER_NEEDS = [
 # Calls of the library that the service itself does not make: those of `canary redrive`, with the permissions of the release tool.
 NOT_OF_THE_SERVICE = {"list_dead_letter_source_queues"}
 
-READS_PINNED = [("ssm:GetParameter", [CONTROL, PINNED], {}), ("ssm:PutParameter", [CONTROL, PINNED], {})]
-MOVES_SERVICES = [
-    ("ecs:DescribeServices", [STABLE, CANARY], {}),
-    ("ecs:UpdateService", [STABLE, CANARY], {}),
-    ("ecs:ListTasks", [ANY], IN_CLUSTER),
-    ("ecs:DescribeTasks", [TASK], {}),
-    ("ecs:UpdateTaskProtection", [TASK], {}),
-    ("application-autoscaling:DescribeScalableTargets", [ANY], {}),
-    ("application-autoscaling:RegisterScalableTarget", [TARGET], ECS_NAMESPACE),
-    ("cloudwatch:DescribeAlarms", [arn("cloudwatch", "alarm:orders-canary-failing")], {}),
-    ("s3:GetObject", [JOURNAL], {}),
-    ("s3:PutObject", [JOURNAL], {}),
-    ("s3:ListBucket", [BUCKET], {"s3:prefix": "orders/journal.json"}),
-]
+HISTORY = f"arn:aws:s3:::orders-canary-journal-{ACCOUNT}-{REGION}/orders/history/1.json"
+# The same of the release tool, apart from the demo: what its adapters call.
+TOOL_CALLS = {
+    "describe_services": ("ecs:DescribeServices", [STABLE, CANARY], {}),
+    "update_service": ("ecs:UpdateService", [STABLE, CANARY], {}),
+    "list_tasks": ("ecs:ListTasks", [ANY], IN_CLUSTER),
+    "describe_tasks": ("ecs:DescribeTasks", [TASK], {}),
+    "update_task_protection": ("ecs:UpdateTaskProtection", [TASK], {}),
+    "describe_task_definition": ("ecs:DescribeTaskDefinition", [ANY], {}),
+    "register_task_definition": ("ecs:RegisterTaskDefinition", [ANY], {}),
+    "describe_scalable_targets": ("application-autoscaling:DescribeScalableTargets", [ANY], {}),
+    "register_scalable_target": ("application-autoscaling:RegisterScalableTarget", [TARGET], ECS_NAMESPACE),
+    "describe_alarms": ("cloudwatch:DescribeAlarms", [arn("cloudwatch", "alarm:orders-canary-failing")], {}),
+    "get_metric_data": ("cloudwatch:GetMetricData", [ANY], {}),
+    "get_parameter": ("ssm:GetParameter", [CONTROL, PINNED], {}),
+    "put_parameter": ("ssm:PutParameter", [CONTROL, PINNED], {}),
+    "get_object": ("s3:GetObject", [JOURNAL, HISTORY], {}),
+    "put_object": ("s3:PutObject", [JOURNAL, HISTORY], {}),
+    "list_objects_v2": ("s3:ListBucket", [BUCKET], {"s3:prefix": "orders/history/"}),
+}
+# What the watchdog, which is the same code, has no way to.
+NOT_OF_THE_WATCHDOG = {"register_task_definition", "get_metric_data", "list_objects_v2"}
+# Without leave to list, S3 answers for a journal that is not there as if it might not be read.
+JOURNAL_MISSING = ("s3:ListBucket", [BUCKET], {"s3:prefix": "orders/journal.json"})
 NEVER = [
     ("ecs:UpdateService", [arn("ecs", "service/orders/payments-stable")], {}),
     ("ecs:DeleteService", [STABLE], {}),
@@ -149,8 +159,8 @@ ROLES = {
     "WatchdogRole": (
         "release-safety",
         [
-            *MOVES_SERVICES,
-            *READS_PINNED,
+            *(row for name, row in TOOL_CALLS.items() if name not in NOT_OF_THE_WATCHDOG),
+            JOURNAL_MISSING,
             ("logs:PutLogEvents", [arn("logs", "log-group:/aws/lambda/orders-watchdog:log-stream:1")], {}),
             ("sqs:SendMessage", [arn("sqs", "orders-watchdog-dlq")], {}),
         ],
@@ -164,13 +174,9 @@ ROLES = {
     "ReleaseToolPolicy": (
         "release-safety",
         [
-            *MOVES_SERVICES,
-            *READS_PINNED,
-            ("ecs:RegisterTaskDefinition", [ANY], {}),
-            ("ecs:DescribeTaskDefinition", [ANY], {}),
+            *TOOL_CALLS.values(),
+            JOURNAL_MISSING,
             ("iam:PassRole", [role("orders-worker-task-us-east-1"), role("orders-worker-execution-us-east-1")], TO_TASKS),
-            ("cloudwatch:GetMetricData", [ANY], {}),
-            ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
             ("sqs:GetQueueAttributes", [MAIN, HANDOVER, DEAD], {}),
             ("sqs:ReceiveMessage", [DEAD], {}),
             ("sqs:DeleteMessage", [DEAD], {}),
@@ -185,6 +191,8 @@ ROLES = {
             ("sqs:SendMessage", [DEAD], {}),
             ("application-autoscaling:DeleteScalingPolicy", [TARGET], {}),
             ("cloudwatch:DeleteAlarms", [arn("cloudwatch", "alarm:orders-canary-failing")], {}),
+            ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
+            ("ec2:DescribeSubnets", [ANY], {}),
         ],
     ),
     "TestRole": (
@@ -240,19 +248,34 @@ def operations(service):
     return {re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower() for name in model.operation_names}
 
 
-def calls_in_source():
-    """The SDK operations that the worker's source calls: `.receive_message()` and the like, in files that import an SDK."""
-    services = {"sqs": "sqs", "cloudwatch": "cloudwatch", "ssm": "ssm", "s3": "s3", "ecs": "ecs"}
+# Crate of an SDK, after `aws_sdk_`: botocore's name of the service.
+SERVICES = {
+    "applicationautoscaling": "application-autoscaling",
+    "cloudwatch": "cloudwatch",
+    "ecs": "ecs",
+    "s3": "s3",
+    "sqs": "sqs",
+    "ssm": "ssm",
+}
+
+
+def calls_in_source(source, but=()):
+    """The SDK operations that a crate calls: `.receive_message()` and the like, in files that import an SDK."""
     found = set()
-    for path in (ROOT / "worker" / "src").rglob("*.rs"):
+    for path in source.rglob("*.rs"):
+        if any(part.removesuffix(".rs") in but for part in path.relative_to(source).parts):
+            continue
         text = path.read_text()
-        for service in services:
-            if f"aws_sdk_{service}" in text:
+        for crate, service in SERVICES.items():
+            if f"aws_sdk_{crate}" in text:
                 called = set(re.findall(r"\.([a-z][a-z0-9_]*)\(\)", text))
-                found |= called & operations(services[service])
+                found |= called & operations(service)
     return found
 
 
 def unlisted_calls():
-    """Calls in the source that no row above knows, and rows that the source does not call (but for what is still to come)."""
-    return sorted(calls_in_source() - set(WORKER_CALLS) - NOT_OF_THE_SERVICE)
+    """Calls in the source that no row above knows."""
+    worker = calls_in_source(ROOT / "worker" / "src") - set(WORKER_CALLS) - NOT_OF_THE_SERVICE
+    # The demo makes its queues on a server of its own.
+    tool = calls_in_source(ROOT / "deploy" / "canary" / "src", but={"demo", "tests", "fake"}) - set(TOOL_CALLS)
+    return sorted(worker) + sorted(tool)

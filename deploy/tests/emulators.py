@@ -451,7 +451,7 @@ def main(arguments):
     unlisted = calls.unlisted_calls()
     emulator = Emulator(*arguments)
     if unlisted:
-        emulator.failures.append(f"the worker calls {', '.join(unlisted)}, which deploy/tests/calls.py does not list")
+        emulator.failures.append(f"the source calls {', '.join(unlisted)}, which deploy/tests/calls.py does not list")
     {"ministack": on_ministack, "localstack": on_localstack}[emulator.name](emulator)
     for failure in emulator.failures:
         print(f"{emulator.name}: {failure}", file=sys.stderr)
