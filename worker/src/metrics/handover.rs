@@ -6,7 +6,7 @@ use metrics::{Counter, Label, Recorder};
 
 use super::series::Series;
 
-/// What became of a handed-over message: the label `result` of [`HANDOVER_RESULTS`].
+/// What became of a handed-over message: the label `result` of [`HANDOVER_RESULTS`](super::HANDOVER_RESULTS).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HandoverResult {
     /// A stable worker did it.
@@ -38,7 +38,7 @@ pub const OTHER_RELEASE: &str = "other";
 /// So many releases get series of their own: the names come with messages, and a label may not grow without a bound.
 pub const MAX_FAILED_RELEASES: usize = 16;
 
-/// The series of [`HANDOVER_RESULTS`]; those of releases are registered as the releases are met.
+/// The series of [`HANDOVER_RESULTS`](super::HANDOVER_RESULTS); those of releases are registered as the releases are met.
 #[derive(Debug)]
 pub(super) struct Results {
     base: Vec<Label>,
