@@ -41,7 +41,7 @@ pub(super) fn page(report: &Report) -> String {
                     (explanation(report))
                     (times(report))
                     (rates(report))
-                    (evidence(report))
+                    @if let Some(evidence) = evidence(report) { (evidence) }
                     (latency(report))
                     (messages(report))
                     (timeline(report))
@@ -327,19 +327,16 @@ fn chart(report: &Report, chart: &Chart) -> Markup {
     html! { figure { (PreEscaped(chart.svg())) } }
 }
 
-fn evidence(report: &Report) -> Markup {
-    let (harm, promotion) = (&report.status.harm, &report.status.promotion);
-    html! {
+/// The evidence, where two releases were compared.
+fn evidence(report: &Report) -> Option<Markup> {
+    let (harm, promotion) = (report.status.harm.as_ref()?, report.status.promotion.as_ref()?);
+    Some(html! {
         section aria-labelledby="evidence" {
             h2 #evidence { "Evidence" }
-            @if let (Some(harm), Some(promotion)) = (harm, promotion) {
-                (evidence_chart(report, harm, promotion))
-                (evidence_table(harm, promotion))
-            } @else {
-                p { "There is none: nothing was compared." }
-            }
+            (evidence_chart(report, harm, promotion))
+            (evidence_table(harm, promotion))
         }
-    }
+    })
 }
 
 fn evidence_chart(report: &Report, harm: &Measure, promotion: &Measure) -> Markup {

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Serialize;
 
 use super::summary::{Spread, Summary, outcomes, summarise};
@@ -41,15 +42,17 @@ const CURVE_RUNS: u64 = 100;
 /// Light and dark as the reader's system is; on a narrow screen wide things scroll in their own frame and stay legible.
 const STYLE: &str = "\
     :root{color-scheme:light dark}\
-    body{font:15px sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;background:#fff}\
-    table{border-collapse:collapse}td,th{padding:.3em .8em;border-bottom:1px solid #8884;text-align:right}\
-    td:first-child{text-align:left}.warning{background:#fff3d6;padding:.6em 1em;line-height:1.5}\
-    .chart{overflow-x:auto;margin-top:1em}svg{width:100%;min-width:38em;height:auto}\
+    body{font:1rem/1.5 system-ui,sans-serif;max-width:50rem;margin:0 auto;padding:1rem;color:#222;background:#fff}\
+    h1{font-size:1.6rem;line-height:1.2}table{border-collapse:collapse}\
+    td,th{padding:.3em .8em;border-bottom:1px solid #8884;text-align:right}\
+    tbody th{text-align:left;font-weight:400;padding-left:0}\
+    .warning{background:#fff3d6;padding:.4em 1em;margin:.3em 0}\
+    figure{margin:1.5em 0 0}svg{display:block;width:100%;height:auto}\
     @media(max-width:40em){td,th{padding:.3em .4em}}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#17191d}.warning{background:#4a3a10}\
-    svg rect[fill=\"#ffffff\"]{fill:#17191d}svg text{fill:#ddd}svg [stroke=\"#dddddd\"]{stroke:#333a44}\
-    svg [stroke=\"#333333\"]{stroke:#99a}svg [stroke=\"#0072b2\"]{stroke:#4aa8e0}svg [fill=\"#0072b2\"]{fill:#4aa8e0}\
-    svg [stroke=\"#aa0000\"]{stroke:#f77}svg text[fill=\"#aa0000\"]{fill:#f77}}";
+    svg .paper{fill:none}svg .ink{fill:#ddd}svg .grid{stroke:#333a44}svg .axis{stroke:#99a}svg .mark{stroke:#f77}\
+    svg .mark-text{fill:#f77}svg polyline.s0,svg path.s0{stroke:#6cbcf0}svg polyline.s1,svg path.s1{stroke:#ffa263}\
+    svg polyline.s2,svg path.s2{stroke:#4fd0a5}}";
 
 impl Report {
     /// Simulates `runs` rollouts of the canary asked for and as many of a harmless one. `tick` is called 2 × `runs` times.
@@ -180,38 +183,57 @@ impl Report {
 
     /// The page: table, warnings, curves. Contains no script and asks no network.
     pub fn page(&self, charts: &[Chart]) -> String {
-        let escape = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;");
-        let mut page = format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-             <meta name=\"viewport\" content=\"width=device-width\"><title>Simulation of plan {0}</title>\
-             <style>{STYLE}</style></head><body><h1>Simulation of plan {0}</h1><p>{1}</p>\n",
-            escape(&self.plan),
-            escape(&self.question())
-        );
-        if !self.warnings.is_empty() {
-            let lines: Vec<String> = self.warnings.iter().map(|warning| escape(warning)).collect();
-            let _ = writeln!(page, "<p class=\"warning\">{}</p>", lines.join("<br>"));
-        }
-        let _ = writeln!(
-            page,
-            "<table><tr><th></th><th>{}</th><th>harmless release</th></tr>",
-            escape(&self.heading())
-        );
-        for (name, asked, harmless) in self.rows() {
-            let _ = writeln!(
-                page,
-                "<tr><td>{name}</td><td>{asked}</td><td>{harmless}</td></tr>"
-            );
-        }
-        page.push_str("</table>\n");
-        for chart in charts {
-            let _ = writeln!(page, "<div class=\"chart\">{}</div>", chart.svg());
-        }
-        page.push_str(
-            "<p>Made by <code>canary simulate</code>. The same seed gives the same page.</p></body></html>\n",
-        );
-        page
+        let title = format!("Simulation of plan {}", self.plan);
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (title) }
+                    style { (PreEscaped(STYLE)) }
+                }
+                body {
+                    main {
+                        h1 { (title) }
+                        p { (self.question()) }
+                        @for warning in &self.warnings { p.warning { (warning) } }
+                        (self.html_table())
+                        @for (index, chart) in charts.iter().enumerate() { (figure(index, chart)) }
+                    }
+                    footer { p { "Made by " code { "canary simulate" } ". The same seed gives the same page." } }
+                }
+            }
+        };
+        page.into_string()
     }
+
+    fn html_table(&self) -> Markup {
+        html! {
+            table {
+                thead { tr {
+                    td {}
+                    th scope="col" { (self.heading()) }
+                    th scope="col" { "harmless release" }
+                } }
+                tbody {
+                    @for (name, asked, harmless) in self.rows() {
+                        tr { th scope="row" { (name) } td { (asked) } td { (harmless) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A chart that can be read on a phone.
+fn figure(index: usize, chart: &Chart) -> Markup {
+    let chart = Chart {
+        compact: true,
+        id: format!("chart-{index}"),
+        ..chart.clone()
+    };
+    html! { figure { (PreEscaped(chart.svg())) } }
 }
 
 /// The curves of the page: power against ratio, time to verdict against traffic, some paths of evidence.
