@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Rolls releases out on ministack with the real release tool and real workers: ECS, SQS, S3, Systems Manager and CloudWatch.
 
-    rollouts.py URL CANARY [SCENARIO]...     all scenarios when none is named
+    rollouts.py URL CANARY WORKER [SCENARIO]...     all scenarios when none is named
 
 ministack simulates tasks: it says that they run. What runs for each of them is a worker process of this machine, started here as
 ECS's agent would, with the environment of the task definition; and stopped by SIGTERM when ECS stops the task. What the workers count
@@ -10,6 +10,7 @@ Run by deploy/tests/rollouts, which builds what is needed and starts ministack.
 """
 
 import contextlib
+import http.server
 import json
 import os
 import signal
@@ -184,12 +185,46 @@ class Cloud:
         return sum(int(value) for value in attributes.values())
 
 
+class Alarms(http.server.BaseHTTPRequestHandler):
+    """CloudWatch for the release tool: ministack's, but for DescribeAlarms, which it answers in JSON where the SDK reads CBOR. Here no
+    alarm is raised; what raised ones do is tested elsewhere."""
+
+    protocol_version = "HTTP/1.1"
+    behind = ""
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        if self.path.endswith("/DescribeAlarms"):
+            answer = b"\xa1\x6cMetricAlarms\x80"
+        else:
+            headers = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "content-length")}
+            request = urllib.request.Request(self.behind + self.path, data=body, headers=headers, method="POST")
+            with urllib.request.urlopen(request, timeout=30) as response:
+                answer = response.read()
+        self.send_response(200)
+        self.send_header("content-type", "application/cbor")
+        self.send_header("smithy-protocol", "rpc-v2-cbor")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, *_):
+        pass
+
+
+def serve_alarms(url):
+    handler = type("Here", (Alarms,), {"behind": url})
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_address[1]}"
+
+
 class Agent(threading.Thread):
     """A worker process for each task that runs."""
 
-    def __init__(self, cloud, canary, logs):
+    def __init__(self, cloud, worker, logs):
         super().__init__(daemon=True)
-        self.cloud, self.canary, self.logs = cloud, canary, logs
+        self.cloud, self.worker, self.logs = cloud, worker, logs
         self.workers, self.stopping, self.over = {}, [], threading.Event()
 
     def run(self):
@@ -216,7 +251,7 @@ class Agent(threading.Thread):
         known = {"WORKER__SERVICE": service, "WORKER__TRACK": "canary" if service == CANARY else "stable"}
         log = open(self.logs / f"{service}-{arn.rsplit('/')[-1]}.log", "w")
         environment = {"PATH": os.environ["PATH"], **self.cloud.environment(), **container, **known}
-        return subprocess.Popen([self.canary, "worker", "run"], env=environment, stdout=log, stderr=log)
+        return subprocess.Popen([self.worker, "run"], env=environment, stdout=log, stderr=log)
 
 
 class Traffic(threading.Thread):
@@ -240,14 +275,15 @@ class Traffic(threading.Thread):
 class Bench:
     """One application with its workers and its traffic; each scenario has its own."""
 
-    def __init__(self, url, canary, directory):
+    def __init__(self, url, canary, worker, directory):
         self.cloud, self.canary, self.directory = Cloud(url), canary, Path(directory)
         (self.directory / "plan.toml").write_text(PLAN)
         (self.directory / "canary.toml").write_text(
             f'[fleet]\nkind = "ecs"\napp = "{APP}"\njournal = "{JOURNAL}"\nready_within = "2m"\nautoscaling = false\n'
         )
         self.cloud.make()
-        self.agent, self.traffic = Agent(self.cloud, canary, self.directory), Traffic(self.cloud)
+        self.cloudwatch = {"AWS_ENDPOINT_URL_CLOUDWATCH": serve_alarms(url)}
+        self.agent, self.traffic = Agent(self.cloud, worker, self.directory), Traffic(self.cloud)
         self.agent.start()
         self.traffic.start()
         wait_for("stable's tasks", lambda: self.cloud.releases(STABLE) == ["1.0.0", "1.0.0"])
@@ -259,7 +295,7 @@ class Bench:
         self.agent.join()
 
     def tool(self, *arguments, **more):
-        environment = {"PATH": os.environ["PATH"], "USER": "ci", **self.cloud.environment(), **more.pop("env", {})}
+        environment = {"PATH": os.environ["PATH"], "USER": "ci", **self.cloud.environment(), **self.cloudwatch, **more.pop("env", {})}
         return subprocess.Popen([self.canary, *arguments], cwd=self.directory, env=environment, text=True, **more)
 
     def rollout(self, release, digit, *arguments):
@@ -352,6 +388,7 @@ def script(bench):
         "PATH": os.environ["PATH"],
         "HOME": str(bench.directory),
         **bench.cloud.environment(),
+        **bench.cloudwatch,
         "RELEASE": "1.1.0",
         "WORKER_IMAGE": image("b"),
         "CANARY_APP": APP,
@@ -446,17 +483,17 @@ SCENARIOS = {
 
 
 def main(arguments):
-    if len(arguments) < 2 or any(name not in SCENARIOS for name in arguments[2:]):
-        print(f"usage: rollouts.py URL CANARY [{'|'.join(SCENARIOS)}]...", file=sys.stderr)
+    if len(arguments) < 3 or any(name not in SCENARIOS for name in arguments[3:]):
+        print(f"usage: rollouts.py URL CANARY WORKER [{'|'.join(SCENARIOS)}]...", file=sys.stderr)
         return 64
-    url, canary, *chosen = arguments
+    url, canary, worker, *chosen = arguments
     failed = 0
     for name in chosen or SCENARIOS:
         began = time.monotonic()
         # Each scenario begins with nothing.
         urllib.request.urlopen(urllib.request.Request(f"{url}/_ministack/reset", method="POST"), timeout=30).read()
         with tempfile.TemporaryDirectory() as directory:
-            bench = Bench(url, canary, directory)
+            bench = Bench(url, canary, worker, directory)
             try:
                 SCENARIOS[name](bench)
                 print(f"rollouts: {name}: as it should be, {time.monotonic() - began:.0f} s", flush=True)

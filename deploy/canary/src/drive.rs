@@ -269,8 +269,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         match self.fleet.observe().await {
             Err(error) => self.trouble(error.0).await?,
             Ok(view) => {
-                self.count(&view).await;
-                for note in &view.notes {
+                for note in self.count(&view).await.iter().chain(&view.notes) {
                     self.trouble(note.clone()).await?;
                 }
                 let crashes = counts::crashes(&view);
@@ -301,8 +300,11 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
     }
 
     /// Asks the processes and completes windows.
-    async fn count(&mut self, view: &View) {
+    ///
+    /// What is said by others than the processes, and cannot be had, people are told: it is not a process that is ill.
+    async fn count(&mut self, view: &View) -> Option<String> {
         let now = self.now();
+        let mut unheard = None;
         if self.source.is_by_process() {
             for ended in &view.ended {
                 self.collector.ended(&ended.name, ended.how);
@@ -315,9 +317,11 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
             self.due.ask = Instant::now() + self.pace.ask;
             let since = self.collector.wanted_from(now);
             for (name, answer) in self.source.ask(view, since).await {
-                // No answer is no data: readiness, and the deadline of the window, see to it.
-                if let Ok(report) = answer {
-                    self.collector.report(&name, report);
+                match answer {
+                    Ok(report) => self.collector.report(&name, report),
+                    // No answer is no data: readiness, and the deadline of the window, see to it.
+                    Err(_) if self.source.is_by_process() => {}
+                    Err(error) => unheard = Some(error),
                 }
             }
             self.due.entered = true;
@@ -326,6 +330,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         let second = self.second(view);
         self.collector.note(now, second);
         self.collector.advance(now);
+        unheard
     }
 
     fn second(&self, view: &View) -> Second {

@@ -88,8 +88,6 @@ struct Kept {
     arms: BTreeMap<Arm, u32>,
     /// Up to where each is complete.
     complete: BTreeMap<Arm, u64>,
-    /// What went wrong last.
-    error: Option<String>,
 }
 
 impl CloudWatch {
@@ -110,11 +108,6 @@ impl CloudWatch {
             signals,
             kept: Mutex::default(),
         }
-    }
-
-    /// Why the last call brought nothing, if it did not.
-    pub fn error(&self) -> Option<String> {
-        self.kept.lock().ok().and_then(|kept| kept.error.clone())
     }
 
     /// Whether it is time for a call, and which arms it is about.
@@ -375,16 +368,13 @@ impl Source for CloudWatch {
         let Ok(mut kept) = self.kept.lock() else {
             return Vec::new();
         };
-        let found = match found {
-            Ok(found) => found,
-            Err(error) => {
-                kept.error = Some(error);
-                return Vec::new();
-            }
-        };
-        kept.error = None;
-        let running = running(view);
         let mut reports = Vec::new();
+        // Without an answer, processes are known all the same: their windows wait for the next one.
+        let found = found.unwrap_or_else(|error| {
+            reports.push(("CloudWatch".to_owned(), Err(error)));
+            BTreeMap::new()
+        });
+        let running = running(view);
         for (arm, most) in &arms {
             let none = Series::new();
             let series = found.get(arm).unwrap_or(&none);
