@@ -172,8 +172,14 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         let baseline = state.baseline.as_ref().map(|revision| revision.release.clone());
         let candidate = state.candidate.release.clone();
         let now = Instant::now();
+        let collector = Collector::new(candidate, baseline, journal.evidence.clone());
+        let collector = if parts.source.is_by_process() {
+            collector
+        } else {
+            collector.lagging()
+        };
         Self {
-            collector: Collector::new(candidate, baseline, journal.evidence.clone()),
+            collector,
             store: parts.store,
             fleet: parts.fleet,
             source: parts.source,

@@ -24,7 +24,7 @@ use crate::moment::Moment;
 pub const GRACE: u64 = 5;
 /// Seconds over which work and share are measured.
 const MEASURED: u64 = 10;
-/// Seconds that the measuring lags behind at most.
+/// Seconds that the measuring lags behind at most where reports take their time.
 const LAG: u64 = 150;
 /// The most failed messages that a window names per release.
 const FIRST_FAILURES: usize = 5;
@@ -121,6 +121,8 @@ pub struct Collector {
     ledger: Ledger,
     kept: Checkpoint,
     complete: BTreeSet<u64>,
+    /// Seconds that the measuring lags behind at most.
+    lag: u64,
 }
 
 impl Collector {
@@ -138,7 +140,14 @@ impl Collector {
             ledger,
             kept: checkpoint,
             complete,
+            lag: 0,
         }
+    }
+
+    /// Reports take their time: what is measured is measured up to where they reach, some minutes back at most.
+    #[must_use]
+    pub fn lagging(self) -> Self {
+        Self { lag: LAG, ..self }
     }
 
     /// From `second` on it counts. Said once; later ones are ignored.

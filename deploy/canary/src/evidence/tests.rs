@@ -178,8 +178,8 @@ fn what_is_kept_is_bounded_and_a_gap_is_no_data() {
         collector.note(at(second), Second::default());
         collector.advance(at(second));
         let kept = collector.checkpoint();
-        assert!(kept.seconds.len() < 180, "{}", kept.seconds.len());
-        assert!(kept.processes.values().all(|process| process.windows.len() < 180));
+        assert!(kept.seconds.len() < 60, "{}", kept.seconds.len());
+        assert!(kept.processes.values().all(|process| process.windows.len() < 60));
     }
     let windows = &collector.checkpoint().windows;
     assert_eq!(windows.len(), 1899);
