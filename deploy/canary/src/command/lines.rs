@@ -63,16 +63,16 @@ fn colour(happening: &Happening) -> &'static str {
     }
 }
 
-/// One line on where things stand: share, rates, evidence.
+/// One line on where things stand: share, failures, and the evidence against its bounds.
 pub(crate) fn standing(journal: &Journal) -> String {
     let measured = &journal.measured;
     let mut parts = vec![format!("{:.0} messages/s", measured.per_second)];
     if let Some(share) = measured.share {
         let wanted = measured
             .share_wanted
-            .map(|wanted| format!(" of {:.1} % wanted", wanted * 100.0));
+            .map(|wanted| format!(" of {:.1} %", wanted * 100.0));
         parts.push(format!(
-            "canary service {:.1} %{}",
+            "canary {:.1} %{}",
             share * 100.0,
             wanted.unwrap_or_default()
         ));
@@ -87,15 +87,25 @@ pub(crate) fn standing(journal: &Journal) -> String {
             ));
         }
         let part = |measure: &crate::judge::verdict::Measure| {
-            format!("{:.1} of {:.1}", measure.ln_evidence.max(0.0), measure.ln_bound)
+            format!("{:.1}/{:.1}", measure.ln_evidence.max(0.0), measure.ln_bound)
         };
         parts.push(format!(
-            "evidence of harm {}, for promotion {}",
+            "harm {}, promotion {}",
             part(&verdict.harm),
             part(&verdict.promotion)
         ));
     }
     parts.join(", ")
+}
+
+/// As much of `text` as fits into a line of `width`: what wraps cannot be written over.
+fn fitting(text: &str, width: usize) -> String {
+    text.chars().take(width).collect()
+}
+
+/// Columns of the terminal; 80 where it does not say.
+fn columns() -> usize {
+    crossterm::terminal::size().map_or(80, |(columns, _)| usize::from(columns))
 }
 
 impl Observer for Lines {
@@ -118,8 +128,20 @@ impl Observer for Lines {
     fn looked(&mut self, journal: &Journal) {
         if self.terminal && !matches!(journal.state.phase, Phase::Ended { .. }) {
             let clear = self.clear();
-            let _ = write!(self.to, "{clear}           {}", standing(journal));
+            let line = format!("           {}", standing(journal));
+            let _ = write!(self.to, "{clear}{}", fitting(&line, columns().saturating_sub(1)));
             let _ = self.to.flush();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_written_over_never_wraps() {
+        assert_eq!(fitting("ä 30.0 %", 4), "ä 30");
+        assert_eq!(fitting("short", 80), "short");
     }
 }
