@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use worker::clock::Clock;
-use worker::control::Tracks;
+use worker::control::{Tracks, share};
 use worker::release::Release;
 
 use crate::evidence::{Checkpoint, Collector, Second};
@@ -130,6 +130,8 @@ pub struct Drive<S, F, E, R, O> {
 /// When what is done less often than each look is done next.
 struct Due {
     ask: Instant,
+    /// Of the canary's rate.
+    review: Instant,
     beat: Instant,
     again: Instant,
     entered: bool,
@@ -195,6 +197,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
             redriving: None,
             due: Due {
                 ask: now,
+                review: now,
                 beat: now,
                 again: now,
                 entered: false,
@@ -598,16 +601,16 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
             &self.journal.measured,
             self.now(),
         );
-        if self
-            .tracks
-            .as_ref()
-            .is_some_and(|tracks| control::is_same(tracks, &wanted))
-        {
+        let early = Instant::now() < self.due.review;
+        if self.tracks.as_ref().is_some_and(|tracks| {
+            control::is_same(tracks, &wanted) || early && control::can_wait(tracks, &wanted)
+        }) {
             return Ok(());
         }
         match self.fleet.control(&wanted).await {
             Ok(()) => {
                 self.tracks = Some(wanted);
+                self.due.review = Instant::now() + share::REVIEW;
                 Ok(())
             }
             Err(error) => self.trouble(error.0).await,

@@ -23,7 +23,7 @@ use crate::moment::Moment;
 /// Seconds that reports may take to arrive once attempts have ended.
 pub const GRACE: u64 = 5;
 /// Seconds over which work and share are measured.
-const MEASURED: u64 = 10;
+const MEASURED: u64 = worker::control::share::MEASURED;
 /// Seconds that the measuring lags behind at most where reports take their time.
 const LAG: u64 = 150;
 /// The most failed messages that a window names per release.
