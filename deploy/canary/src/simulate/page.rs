@@ -47,7 +47,7 @@ const STYLE: &str = "\
     td,th{padding:.3em .8em;border-bottom:1px solid #8884;text-align:right}\
     tbody th{text-align:left;font-weight:400;padding-left:0}\
     .warning{background:#fff3d6;padding:.4em 1em;margin:.3em 0}\
-    figure{margin:1.5em 0 0}svg{display:block;width:100%;height:auto}\
+    figure{margin:1.5em 0 0}figcaption{font-size:.85rem}svg{display:block;width:100%;height:auto}\
     @media(max-width:40em){td,th{padding:.3em .4em}}\
     @media(prefers-color-scheme:dark){body{color:#ddd;background:#17191d}.warning{background:#4a3a10}\
     svg .paper{fill:none}svg .ink{fill:#ddd}svg .grid{stroke:#333a44}svg .axis{stroke:#99a}svg .mark{stroke:#f77}\
@@ -228,12 +228,15 @@ impl Report {
 
 /// A chart that can be read on a phone.
 fn figure(index: usize, chart: &Chart) -> Markup {
+    // Beside the axis there is no room for more than a word or two.
+    let vertical = &chart.y_label;
     let chart = Chart {
         compact: true,
         id: format!("chart-{index}"),
+        y_label: String::new(),
         ..chart.clone()
     };
-    html! { figure { (PreEscaped(chart.svg())) } }
+    html! { figure { (PreEscaped(chart.svg())) figcaption { "Upwards: " (vertical) } } }
 }
 
 /// The curves of the page: power against ratio, time to verdict against traffic, some paths of evidence.
