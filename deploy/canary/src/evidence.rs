@@ -432,7 +432,7 @@ impl Collector {
         // A track that says nothing at all must not stop the measuring.
         known
             .unwrap_or(ended)
-            .clamp(now.second().saturating_sub(LAG), ended)
+            .clamp(ended.saturating_sub(self.lag), ended)
     }
 
     /// How work was shared over [`MEASURED`] seconds up to the latest that are known.
