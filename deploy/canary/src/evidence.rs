@@ -67,6 +67,9 @@ pub struct Process {
     pub release: Release,
     /// Its track.
     pub track: Track,
+    /// When it started, by its own clock; 0 where that is not known.
+    #[serde(default)]
+    pub started_at: f64,
     /// When it last reported, by its own clock.
     pub reported: f64,
     /// How long its attempts may take, in seconds.
@@ -205,6 +208,7 @@ impl Collector {
                 name: name.to_owned(),
                 release: report.release,
                 track: report.track,
+                started_at: report.started_at,
                 reported: 0.0,
                 deadline_seconds: report.deadline_seconds,
                 state: State::default(),
@@ -435,11 +439,20 @@ impl Collector {
             .clamp(ended.saturating_sub(self.lag), ended)
     }
 
-    /// How work was shared over [`MEASURED`] seconds up to the latest that are known.
+    /// How work was shared over [`MEASURED`] seconds up to the latest that are known, or since the first process started where that is
+    /// less: spread over seconds in which nobody worked yet, the work would look little, and the canary would get little of it.
     #[must_use]
     pub fn flow(&self, now: Moment) -> Flow {
         let until = self.measured_until(now);
-        let seconds = until.saturating_sub(MEASURED)..until;
+        let processes = self.kept.processes.values();
+        let began = processes
+            .map(|process| Moment::from(process.started_at).second() + 1)
+            .min();
+        let begin = until
+            .saturating_sub(MEASURED)
+            .max(began.unwrap_or(0))
+            .min(until.saturating_sub(1));
+        let seconds = begin..until;
         let started = |track: Track| -> u64 {
             self.kept
                 .processes
@@ -452,7 +465,7 @@ impl Collector {
         let (canary, stable) = (started(Track::Canary), started(Track::Stable));
         let all = canary + stable;
         Flow {
-            per_second: all as f64 / MEASURED as f64,
+            per_second: all as f64 / (until - begin).max(1) as f64,
             canary_share: (all > 0).then(|| canary as f64 / all as f64),
         }
     }

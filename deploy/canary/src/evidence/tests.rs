@@ -199,6 +199,35 @@ fn shares_are_measured_by_track() {
 }
 
 #[test]
+fn work_is_measured_since_the_first_process_started() {
+    let young = |process: &str, of: &str, started_at: f64| Report {
+        started_at,
+        ..report(process, of, 120.0, &[(118, 20, 0, 0), (119, 20, 0, 0)])
+    };
+    let mut collector = collector();
+    collector.report("s-1", young("p", "old", 117.2));
+    let per_second = |collector: &Collector| collector.flow(at(120)).per_second;
+    assert!(
+        (per_second(&collector) - 20.0).abs() < 1e-9,
+        "{}",
+        per_second(&collector)
+    );
+    // One that was there for long and did nothing: the work is little.
+    collector.report(
+        "s-2",
+        Report {
+            started_at: 3.0,
+            ..report("r", "old", 120.0, &[])
+        },
+    );
+    assert!(
+        (per_second(&collector) - 4.0).abs() < 1e-9,
+        "{}",
+        per_second(&collector)
+    );
+}
+
+#[test]
 fn what_was_handed_over_is_counted_once_also_of_processes_that_are_gone() {
     let mut collector = collector();
     let handed_over = |process: &str, of: &str, now: f64, count: u64| Report {
