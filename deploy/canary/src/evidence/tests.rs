@@ -221,7 +221,7 @@ fn work_is_measured_since_the_first_process_started() {
         },
     );
     assert!(
-        (per_second(&collector) - 4.0).abs() < 1e-9,
+        (per_second(&collector) - 2.0).abs() < 1e-9,
         "{}",
         per_second(&collector)
     );
