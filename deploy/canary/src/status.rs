@@ -154,7 +154,7 @@ impl Status {
                 .map(|revision| revision.release.to_string()),
             kind: kind(&state.kind),
             asked: asked(&state.kind),
-            phase: phase(&state.phase),
+            phase: state.phase.name(),
             now: sentence(state, plan.as_ref()),
             outcome: state.outcome(),
             reason: state.reason().map(ToString::to_string),
@@ -268,20 +268,6 @@ fn asked(kind: &Kind) -> Option<String> {
         Kind::SkipCanary { reason } | Kind::Restore { reason } => {
             Some(reason.clone()).filter(|reason| !reason.is_empty())
         }
-    }
-}
-
-const fn phase(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Preflight => "preflight",
-        Phase::Deploying { .. } => "deploying",
-        Phase::Step { .. } => "step",
-        Phase::Promoting { .. } => "promoting",
-        Phase::Controlling { .. } => "controlling",
-        Phase::Baking { .. } => "baking",
-        Phase::Settling { .. } => "settling",
-        Phase::RollingBack { .. } => "rolling_back",
-        Phase::Ended { .. } => "ended",
     }
 }
 

@@ -77,7 +77,7 @@ pub(super) fn show(page: &Page, journal: &Journal) {
         page.set(
             PHASE,
             &[("release", release), ("phase", name)],
-            flag(name == phase(&state.phase)),
+            flag(name == state.phase.name()),
         );
     }
     for (outcome, name) in OUTCOMES {
@@ -198,21 +198,6 @@ const fn kind(kind: &Kind) -> &'static str {
         Kind::Canary => "canary",
         Kind::SkipCanary { .. } => "skip_canary",
         Kind::Restore { .. } => "restore",
-    }
-}
-
-/// One of [`PHASES`].
-const fn phase(phase: &Phase) -> &'static str {
-    match phase {
-        Phase::Preflight => "preflight",
-        Phase::Deploying { .. } => "deploying",
-        Phase::Step { .. } => "step",
-        Phase::Promoting { .. } => "promoting",
-        Phase::Controlling { .. } => "controlling",
-        Phase::Baking { .. } => "baking",
-        Phase::Settling { .. } => "settling",
-        Phase::RollingBack { .. } => "rolling_back",
-        Phase::Ended { .. } => "ended",
     }
 }
 

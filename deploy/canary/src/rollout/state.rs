@@ -157,6 +157,24 @@ pub enum Phase {
     },
 }
 
+impl Phase {
+    /// Its name, as the journal, `status --json` and the metrics have it.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Preflight => "preflight",
+            Self::Deploying { .. } => "deploying",
+            Self::Step { .. } => "step",
+            Self::Promoting { .. } => "promoting",
+            Self::Controlling { .. } => "controlling",
+            Self::Baking { .. } => "baking",
+            Self::Settling { .. } => "settling",
+            Self::RollingBack { .. } => "rolling_back",
+            Self::Ended { .. } => "ended",
+        }
+    }
+}
+
 /// The stages of a rollback, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,9 +1,7 @@
 //! What people ask for, and who may ask.
 
-use std::time::Duration;
-
+use canary::journal::Journal;
 use canary::rollout::{Outcome, Phase};
-use tokio::time::sleep;
 
 use crate::ground::{Ground, PLAN, ended, rollout};
 
@@ -34,9 +32,10 @@ async fn pause_resume_promote_and_a_second_tool() {
         "{}",
         paused.text
     );
-    // Longer than the steps' least times: without the pause it would be promoted.
-    sleep(Duration::from_secs(8)).await;
-    let held = ground.journal().unwrap();
+    // Eight seconds of evidence, longer than the steps' least times: without the pause it would be promoted.
+    let judged = |journal: &Journal| journal.evidence.windows.last().map_or(0, |window| window.start);
+    let before = judged(&ground.until("B", |journal| judged(journal) > 0).await);
+    let held = ground.until("B", |journal| judged(journal) >= before + 8).await;
     assert!(
         held.state.hold.is_some() && matches!(held.state.phase, Phase::Step { .. }),
         "{:?}",
