@@ -450,13 +450,17 @@ async fn send_batch(client: &Client, queue: &str, bodies: Vec<String>) {
     assert!(answer.failed.is_empty(), "{:?}", answer.failed);
 }
 
+/// Ten batches a second, or more where they would be too large. In few large ones the messages would come in lumps, each for whoever has
+/// waited longest, and a slow stream could pass a canary by for seconds.
 async fn send(client: Client, queue: String, rate: u32, sent: Arc<Mutex<Sent>>, stop: CancellationToken) {
-    let mut tick = interval(Duration::from_secs(10) / rate);
+    let size = (rate / 10).clamp(1, 10);
+    let mut tick = interval(Duration::from_secs(u64::from(size)) / rate);
+    let size = u64::from(size);
     let mut next = 1;
     while !stop.is_cancelled() {
         tick.tick().await;
-        let numbers: Vec<u64> = (next..next + 10).collect();
-        next += 10;
+        let numbers: Vec<u64> = (next..next + size).collect();
+        next += size;
         let is_poison = |number: &&u64| number.is_multiple_of(100);
         let bodies = numbers.iter().map(|number| {
             let fault = is_poison(&number).then_some("reject");
@@ -464,7 +468,7 @@ async fn send(client: Client, queue: String, rate: u32, sent: Arc<Mutex<Sent>>, 
         });
         send_batch(&client, &queue, bodies.collect()).await;
         let mut sent = sent.lock().unwrap();
-        sent.orders += 10;
+        sent.orders += size;
         sent.poison.extend(
             numbers
                 .iter()
