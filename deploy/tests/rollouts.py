@@ -273,6 +273,17 @@ class Bench:
         command = ["rollout", "--plan", "plan.toml", "--release", release, "--image", image(digit), "--fleet", "ecs", "--take-over"]
         return self.tool(*command, *arguments)
 
+    @contextlib.contextmanager
+    def exporter(self):
+        """`canary exporter` on the journal in S3; what it says at each call."""
+        exporter = self.tool("exporter", "--listen", "127.0.0.1:0", "--journal", JOURNAL, stdout=subprocess.PIPE)
+        try:
+            address = exporter.stdout.readline().split()[-1]
+            yield lambda: urllib.request.urlopen(address, timeout=30).read().decode()
+        finally:
+            exporter.terminate()
+            exporter.wait(timeout=20)
+
     def ends(self, tool, code, seconds=300):
         try:
             have = tool.wait(timeout=seconds)
@@ -327,8 +338,17 @@ class Bench:
 
 
 def good(bench):
-    """A good release is promoted, as the revision that was tested; the report tells of it."""
-    bench.ends(bench.rollout("1.1.0", "b"), 0)
+    """A good release is promoted, as the revision that was tested; the exporter and the report tell of it."""
+    tool = bench.rollout("1.1.0", "b")
+    with bench.exporter() as scrape:
+        for phase in ("step", "baking", "ended"):
+            series = f'canary_rollout_phase{{release="1.1.0",phase="{phase}"}} 1'
+            wait_for(f"the exporter tells of the phase {phase}", lambda series=series: series in scrape().splitlines(), 180)
+        bench.ends(tool, 0)
+        page = scrape().splitlines()
+        for series in ("canary_journal_up 1", 'canary_rollout_outcome{release="1.1.0",outcome="promoted"} 1'):
+            if series not in page:
+                raise Failure(f"the exporter does not say {series}:\n" + "\n".join(page))
     bench.expect_end("1.1.0")
     journal = bench.cloud.journal()
     tested = journal["state"]["candidate"]["definition"]["task_definition"]

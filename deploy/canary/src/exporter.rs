@@ -1,7 +1,9 @@
 //! What a rollout and the queues look like, as metrics to scrape: `canary exporter`.
 //!
 //! It reads the journal and asks SQS; it drives nothing and needs no rollout to be under way. So it tells of a rollout whose tool has
-//! died, too. Each scrape looks anew, and shows only what is there now.
+//! died, too. However often it is scraped, and by however many, it looks at the journal and at the queues once in a while only: on AWS
+//! each look is a call that costs something. A journal that cannot be read is told as it was read last, with [`JOURNAL_UP`] at 0, and
+//! after [`KEPT_FOR`] not any more: what was true then says nothing about now.
 
 pub mod catalogue;
 pub mod rollout;
@@ -11,14 +13,22 @@ use std::time::Duration;
 
 use metrics::{Label, SharedString, gauge, with_local_recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
-use tokio::time::timeout;
-use worker::sqs::Sqs;
+use tokio::time::{Instant, timeout};
+use worker::clock::Clock;
+use worker::sqs::{Depth, Sqs};
 
 use crate::journal::{Journal, Store, StoreError};
-use catalogue::{CATALOGUE, ERRORS, QUEUE_MESSAGES};
+use crate::moment::Moment;
+use catalogue::{CATALOGUE, ERRORS, JOURNAL_READ, JOURNAL_UP, QUEUE_MESSAGES};
 
 /// How long reading the journal, and asking for one queue, may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Between two looks at the queues.
+const DEPTHS_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a journal is told of after it was read last.
+pub const KEPT_FOR: Duration = Duration::from_mins(5);
 
 /// What a queue is for: the label `role`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,58 +76,149 @@ impl Watched {
     }
 }
 
-/// What is looked at, and what went wrong so far.
+/// What is looked at, what was seen last, and what went wrong so far.
 #[derive(Debug)]
 pub struct Exporter<S> {
     /// The journal; none where only queues are watched.
-    pub store: Option<S>,
-    /// The queues.
-    pub queues: Vec<Watched>,
-    /// Who asks for their depths.
-    pub sqs: Sqs,
-    /// Reads of the journal that failed.
-    pub journal_errors: u64,
-    /// Questions for a queue's depth that failed.
-    pub queue_errors: u64,
+    store: Option<S>,
+    /// Between two looks at it.
+    every: Duration,
+    queues: Vec<Watched>,
+    sqs: Sqs,
+    clock: Clock,
+    seen: Seen,
+    depths: Vec<(usize, Depth)>,
+    asked: Option<Instant>,
+    queue_errors: u64,
+}
+
+/// The journal, as far as it could be read.
+#[derive(Debug, Default)]
+struct Seen {
+    /// When it was looked at last.
+    looked: Option<Instant>,
+    /// What was wrong then.
+    error: Option<StoreError>,
+    /// What was there when it could be read last, and when that was.
+    read: Option<Read>,
+    /// Looks that failed.
+    errors: u64,
+}
+
+#[derive(Debug)]
+struct Read {
+    journal: Option<Journal>,
+    at: Instant,
+    moment: Moment,
 }
 
 impl<S: Store> Exporter<S> {
-    /// The journal as it is now; none when there was no rollout yet, or none is watched.
-    ///
-    /// # Errors
-    /// When it cannot be read within 5 s.
-    pub async fn journal(&self) -> Result<Option<Journal>, StoreError> {
-        let Some(store) = &self.store else { return Ok(None) };
-        let read = timeout(PATIENCE, store.read()).await;
-        let slow = || StoreError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
-        Ok(read.map_err(|_| slow())??.map(|(journal, _)| journal))
+    /// An exporter of the journals in `store`, looked at once in `every` at most, and of these queues.
+    #[must_use]
+    pub fn new(store: Option<S>, every: Duration, queues: Vec<Watched>, sqs: Sqs) -> Self {
+        Self {
+            store,
+            every,
+            queues,
+            sqs,
+            clock: Clock::System,
+            seen: Seen::default(),
+            depths: Vec::new(),
+            asked: None,
+            queue_errors: 0,
+        }
     }
 
-    /// Looks at everything, and says it in Prometheus' text format. What cannot be read is left out and counted.
-    pub async fn scrape(&mut self) -> String {
-        let journal = self.journal().await;
-        self.journal_errors += u64::from(journal.is_err());
-        if let Err(error) = &journal {
-            tracing::warn!(%error, "the journal cannot be read");
+    /// The journal as it was read last; none when there was no rollout then, or none is watched.
+    ///
+    /// # Errors
+    /// When it could not be read for [`KEPT_FOR`].
+    pub async fn journal(&mut self) -> Result<Option<&Journal>, &StoreError> {
+        self.look().await;
+        let Seen { error, read, .. } = &self.seen;
+        match (read, error) {
+            (Some(read), _) => Ok(read.journal.as_ref()),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(None),
         }
-        let mut depths = Vec::new();
-        // A handful: one after the other is soon enough.
-        for queue in &self.queues {
-            let asked = timeout(PATIENCE, self.sqs.queue(&queue.url).depth()).await;
-            match asked {
-                Ok(Ok(depth)) => depths.push((queue, depth)),
-                Ok(Err(error)) => {
-                    self.queue_errors += 1;
-                    tracing::warn!(queue = queue.name(), %error, "the queue's depth is not known");
+    }
+
+    /// Reads the journal, unless that was done a moment ago.
+    async fn look(&mut self) {
+        let Some(store) = &self.store else { return };
+        let seen = &mut self.seen;
+        if seen.looked.is_some_and(|looked| looked.elapsed() < self.every) {
+            return;
+        }
+        let read = timeout(PATIENCE, store.read()).await;
+        let slow = || StoreError::Unreachable(format!("no answer within {} s", PATIENCE.as_secs()));
+        let now = Instant::now();
+        // After the answer: a store that does not answer is not asked again at once.
+        seen.looked = Some(now);
+        match read.unwrap_or_else(|_| Err(slow())) {
+            Ok(found) => {
+                if seen.error.take().is_some() {
+                    tracing::warn!("the journal can be read again");
                 }
-                Err(_) => self.queue_errors += 1,
+                seen.read = Some(Read {
+                    journal: found.map(|(journal, _)| journal),
+                    at: now,
+                    moment: self.clock.now().into(),
+                });
+            }
+            Err(error) => {
+                seen.errors += 1;
+                // Once for as long as it lasts; the metric says so all the time.
+                if seen.error.is_none() {
+                    tracing::warn!(%error, "the journal cannot be read");
+                }
+                seen.error = Some(error);
+                if seen.read.as_ref().is_some_and(|read| now - read.at > KEPT_FOR) {
+                    seen.read = None;
+                }
             }
         }
-        let page = Page::new();
-        if let Ok(Some(journal)) = &journal {
-            rollout::show(&page, journal);
+    }
+
+    /// Asks for the queues' depths, unless that was done a moment ago. What is not known is left out.
+    async fn ask(&mut self) {
+        if self.asked.is_some_and(|asked| asked.elapsed() < DEPTHS_EVERY) {
+            return;
         }
-        for (queue, depth) in depths {
+        self.depths.clear();
+        // A handful: one after the other is soon enough.
+        for (index, queue) in self.queues.iter().enumerate() {
+            let asked = timeout(PATIENCE, self.sqs.queue(&queue.url).depth()).await;
+            let error = match asked {
+                Ok(Ok(depth)) => {
+                    self.depths.push((index, depth));
+                    continue;
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no answer within {} s", PATIENCE.as_secs()),
+            };
+            self.queue_errors += 1;
+            tracing::warn!(queue = queue.name(), %error, "the queue's depth is not known");
+        }
+        self.asked = Some(Instant::now());
+    }
+
+    /// Everything as it was seen last, in Prometheus' text format.
+    pub async fn scrape(&mut self) -> String {
+        self.look().await;
+        self.ask().await;
+        let page = Page::new();
+        if self.store.is_some() {
+            page.set(JOURNAL_UP, &[], if self.seen.error.is_none() { 1.0 } else { 0.0 });
+        }
+        if let Some(Read { journal, moment, .. }) = &self.seen.read {
+            page.set(JOURNAL_READ, &[], whole(moment.millis()) / 1000.0);
+            if let Some(journal) = journal {
+                rollout::show(&page, journal);
+            }
+        }
+        for (index, depth) in &self.depths {
+            let queue = &self.queues[*index];
             let counts = [depth.visible, depth.in_flight, depth.delayed];
             for (state, count) in STATES.into_iter().zip(counts) {
                 let labels = [
@@ -128,7 +229,7 @@ impl<S: Store> Exporter<S> {
                 page.set(QUEUE_MESSAGES, &labels, whole(count));
             }
         }
-        page.set(ERRORS, &[("source", "journal")], whole(self.journal_errors));
+        page.set(ERRORS, &[("source", "journal")], whole(self.seen.errors));
         page.set(ERRORS, &[("source", "queue")], whole(self.queue_errors));
         page.text()
     }

@@ -19,6 +19,7 @@ pub mod fleet;
 pub mod journal;
 pub mod judge;
 pub mod letters;
+pub mod logging;
 pub mod moment;
 pub mod notify;
 pub mod place;

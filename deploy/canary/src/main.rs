@@ -27,6 +27,7 @@ fn main() -> ExitCode {
             };
         }
     };
+    canary::logging::start();
     command::run(&arguments).unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE

@@ -1,6 +1,8 @@
 //! The binary itself: what it prints and how it exits.
 
-use std::process::{Command, Output};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Command, Output, Stdio};
 
 fn canary(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_canary"))
@@ -115,5 +117,67 @@ fn a_wrong_plan_exits_1_and_names_its_faults() {
     );
     for name in ["quiet", "usual", "busy"] {
         assert!(canary(&["plan", "check", &plan(name)]).status.success());
+    }
+}
+
+#[test]
+fn an_exporter_whose_journal_cannot_be_read_says_so_in_its_page_and_in_its_log() {
+    let state = tempfile::tempdir().expect("a directory");
+    std::fs::write(state.path().join("journal.json"), "cut off").expect("writes");
+    let mut exporter = Command::new(env!("CARGO_BIN_EXE_canary"))
+        .args(["exporter", "--listen", "127.0.0.1:0", "--state"])
+        .arg(state.path())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut said = String::new();
+    let stdout = exporter.stdout.take().expect("is piped");
+    BufReader::new(stdout)
+        .read_line(&mut said)
+        .expect("says where it listens");
+    let address = said.trim().strip_prefix("canary exporter on http://");
+    let address = address
+        .and_then(|rest| rest.strip_suffix("/metrics"))
+        .expect("an address");
+    let mut stream = TcpStream::connect(address).expect("listens");
+    write!(
+        stream,
+        "GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    )
+    .expect("asks");
+    let mut page = String::new();
+    stream.read_to_string(&mut page).expect("answers");
+    exporter.kill().expect("ends");
+    let output = exporter.wait_with_output().expect("ends");
+    assert!(page.contains("\ncanary_journal_up 0\n"), "{page}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(log.matches("the journal cannot be read").count(), 1, "{log}");
+}
+
+#[test]
+fn an_exporter_takes_one_place_for_its_journal() {
+    for (arguments, expected) in [
+        (
+            &["exporter"][..],
+            "expected --state, --journal, --queue, --handover or --dlq",
+        ),
+        (
+            &["exporter", "--journal", "journal.json"],
+            "s3://BUCKET/FOLDER/journal.json",
+        ),
+        (
+            &["exporter", "--journal", "s3://bucket"],
+            "s3://BUCKET/FOLDER/journal.json",
+        ),
+        (
+            &["exporter", "--journal", "s3://b/f/j", "--state", "x"],
+            "cannot be used with",
+        ),
+    ] {
+        let output = canary(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(expected), "{arguments:?}: {said}");
     }
 }

@@ -12,8 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use worker::sqs::Sqs;
 
+use super::source;
 use crate::exporter::{Exporter, Role, Watched, server};
 use crate::journal::FileStore;
+use crate::place::Journals;
 use crate::redrive::REQUEST_TIMEOUT;
 
 /// Serves how a rollout and the queues stand as metrics for Prometheus, until SIGTERM or Ctrl-C.
@@ -25,6 +27,9 @@ pub(super) struct Export {
     /// The directory in which `canary rollout` keeps its state. It need not be there yet.
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Where it keeps its state on AWS, instead: s3://BUCKET/FOLDER/journal.json. It is read every 5 s at most.
+    #[arg(long, value_name = "PLACE", conflicts_with = "state")]
+    journal: Option<String>,
     /// The queue that the workers drain, to show how many messages are in it; may be given several times.
     #[arg(long, value_name = "URL")]
     queue: Vec<String>,
@@ -41,6 +46,10 @@ pub(super) struct Export {
 
 /// How long an exporter may take to say that it is alive.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks at a file.
+const READ_EVERY: Duration = Duration::from_millis(500);
+/// Between two looks at S3: half of how often the release tool writes; some 0.20 USD a month.
+const CALL_EVERY: Duration = Duration::from_secs(5);
 
 impl Export {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
@@ -70,17 +79,23 @@ impl Export {
                 })
                 .collect::<Vec<_>>()
         };
-        let exporter = Exporter {
-            store: self.state.as_deref().map(FileStore::looking_at),
-            queues: lists.into_iter().flat_map(watched).collect(),
-            sqs: Sqs::from_environment(REQUEST_TIMEOUT).await,
-            journal_errors: 0,
-            queue_errors: 0,
+        let store = match (&self.state, &self.journal) {
+            (Some(directory), _) => Some(Journals::File(FileStore::looking_at(directory))),
+            (None, Some(place)) => Some(source::at(place).await?),
+            (None, None) => None,
         };
+        let every = if self.journal.is_some() {
+            CALL_EVERY
+        } else {
+            READ_EVERY
+        };
+        let queues: Vec<Watched> = lists.into_iter().flat_map(watched).collect();
         anyhow::ensure!(
-            exporter.store.is_some() || !exporter.queues.is_empty(),
-            "nothing to tell of; expected --state, --queue, --handover or --dlq"
+            store.is_some() || !queues.is_empty(),
+            "nothing to tell of; expected --state, --journal, --queue, --handover or --dlq"
         );
+        let sqs = Sqs::from_environment(REQUEST_TIMEOUT).await;
+        let exporter = Exporter::new(store, every, queues, sqs);
         let stop = CancellationToken::new();
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -82,7 +82,7 @@ impl Source {
             return read_file(Path::new(file));
         }
         let store = match &self.journal {
-            Some(journal) => at(journal)?,
+            Some(journal) => runtime()?.block_on(at(journal))?,
             None => self.place.journals()?,
         };
         let current = wait(store.read())?.map(|(journal, _)| journal);
@@ -101,10 +101,10 @@ fn is_on_s3(journal: &str) -> bool {
 }
 
 /// The journals at `place`, on S3.
-fn at(place: &str) -> anyhow::Result<Journals> {
+pub(super) async fn at(place: &str) -> anyhow::Result<Journals> {
     #[cfg(feature = "ecs")]
     if is_on_s3(place) {
-        let config = wait(async { Ok::<_, std::io::Error>(crate::aws::from_environment().await) })?;
+        let config = crate::aws::from_environment().await;
         return Ok(Journals::S3(crate::journal::S3Store::new(&config, place)?));
     }
     bail!("--journal {place}: a file holds one rollout; expected --state, or s3://BUCKET/FOLDER/journal.json")

@@ -67,6 +67,10 @@ catalogue! {
         "Worker processes that the service is to have.";
     RESTARTS = "canary_process_restarts" ["service"]
         "How often the service's present processes were started again after they had ended by themselves.";
+    JOURNAL_UP = "canary_journal_up" []
+        "1 when the journal could be read, 0 when not: then the rollout is told as it was read last, for five minutes, and after that not at all.";
+    JOURNAL_READ = "canary_journal_read_timestamp_seconds" []
+        "When the journal was read last, in seconds since the epoch.";
     QUEUE_MESSAGES = "canary_queue_messages" ["queue", "role", "state"]
         "Messages in a queue, as SQS says approximately.";
     ERRORS = "canary_exporter_errors" ["source"]

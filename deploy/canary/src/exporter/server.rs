@@ -60,7 +60,8 @@ fn processes(journal: &Journal) -> impl Iterator<Item = (&ProcessMeasured, Socke
 }
 
 async fn targets<S: Store + Send + Sync>(State(exporter): State<Shared<S>>, headers: HeaderMap) -> Response {
-    let journal = match exporter.lock().await.journal().await {
+    let mut exporter = exporter.lock().await;
+    let journal = match exporter.journal().await {
         Ok(journal) => journal,
         Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
     };
@@ -70,7 +71,7 @@ async fn targets<S: Store + Send + Sync>(State(exporter): State<Shared<S>>, head
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
     let groups: Vec<_> = journal
-        .iter()
+        .into_iter()
         .flat_map(processes)
         .map(|(process, _)| {
             json!({
@@ -89,11 +90,12 @@ async fn worker_metrics<S: Store + Send + Sync>(
     State(exporter): State<Shared<S>>,
     Path(name): Path<String>,
 ) -> Response {
-    let journal = exporter.lock().await.journal().await.ok().flatten();
-    let address = journal
-        .iter()
-        .flat_map(processes)
-        .find_map(|(process, address)| (process.name == name).then_some(address));
+    let address = {
+        let mut exporter = exporter.lock().await;
+        let journal = exporter.journal().await.ok().flatten();
+        let mut all = journal.into_iter().flat_map(processes);
+        all.find_map(|(process, address)| (process.name == name).then_some(address))
+    };
     let Some(address) = address else {
         return (
             StatusCode::NOT_FOUND,

@@ -1,6 +1,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use tokio::time::advance;
 use worker::release::Release;
 
 use super::catalogue::{CATALOGUE, values};
@@ -127,14 +130,32 @@ fn journal() -> Journal {
     }
 }
 
-/// A journal that is always the same, or cannot be read.
-struct Fixed(Option<Journal>);
+/// A journal that is always the same, or cannot be read; it counts how often that was tried.
+#[derive(Clone, Debug)]
+struct Fixed {
+    journal: Option<Journal>,
+    is_out: Arc<AtomicBool>,
+    reads: Arc<AtomicU32>,
+}
+
+impl Fixed {
+    fn new(journal: Option<Journal>) -> Self {
+        Self {
+            journal,
+            is_out: Arc::default(),
+            reads: Arc::default(),
+        }
+    }
+}
 
 impl Store for Fixed {
     async fn read(&self) -> Result<Option<(Journal, crate::journal::Version)>, StoreError> {
-        let broken = || StoreError::Broken("cut off".to_owned());
-        let journal = self.0.clone().ok_or_else(broken)?;
-        Ok(Some((journal, crate::journal::Version("1".to_owned()))))
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        if self.is_out.load(Ordering::Relaxed) {
+            return Err(StoreError::Broken("cut off".to_owned()));
+        }
+        let version = crate::journal::Version("1".to_owned());
+        Ok(self.journal.clone().map(|journal| (journal, version)))
     }
 
     async fn write(
@@ -154,19 +175,24 @@ impl Store for Fixed {
     }
 }
 
-async fn scraped(journal: Option<Journal>) -> String {
+/// Between two looks.
+const EVERY: Duration = Duration::from_secs(5);
+
+fn exporter<S: Store>(store: S) -> Exporter<S> {
     let config = aws_config::SdkConfig::builder()
         .behavior_version(aws_config::BehaviorVersion::latest())
         .region(aws_config::Region::new("us-east-1"))
         .build();
-    let mut exporter = Exporter {
-        store: Some(Fixed(journal)),
-        queues: Vec::new(),
-        sqs: Sqs::new(&config, Duration::from_secs(1)),
-        journal_errors: 0,
-        queue_errors: 0,
-    };
-    exporter.scrape().await
+    Exporter::new(
+        Some(store),
+        EVERY,
+        Vec::new(),
+        Sqs::new(&config, Duration::from_secs(1)),
+    )
+}
+
+async fn scraped(journal: Option<Journal>) -> String {
+    exporter(Fixed::new(journal)).scrape().await
 }
 
 /// The value of the one series of `text` that begins with `series`.
@@ -254,18 +280,104 @@ async fn what_is_over_is_told_as_over() {
     }
 }
 
-#[tokio::test]
-async fn a_journal_that_cannot_be_read_is_counted_and_hides_nothing_else() {
-    let text = scraped(None).await;
-    assert_eq!(
-        value(&text, r#"canary_exporter_errors{source="journal"}"#),
-        Some(1.0)
-    );
+const JOURNAL_IS_UP: &str = "canary_journal_up ";
+const UNDER_WAY: &str = r#"canary_rollout_under_way{release="2"}"#;
+const JOURNAL_ERRORS: &str = r#"canary_exporter_errors{source="journal"}"#;
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_cannot_be_read_is_told_as_it_was_for_a_while() {
+    let store = Fixed::new(Some(journal()));
+    let mut exporter = exporter(store.clone());
+    let text = exporter.scrape().await;
+    assert_eq!(value(&text, JOURNAL_IS_UP), Some(1.0));
+    let read = value(&text, "canary_journal_read_timestamp_seconds ");
+    assert!(read.is_some_and(|at| at > 1e9), "{text}");
+
+    store.is_out.store(true, Ordering::Relaxed);
+    advance(EVERY).await;
+    let text = exporter.scrape().await;
+    assert_eq!(value(&text, JOURNAL_IS_UP), Some(0.0));
+    assert_eq!(value(&text, JOURNAL_ERRORS), Some(1.0));
+    assert_eq!(value(&text, UNDER_WAY), Some(1.0), "as it was read last");
+    assert_eq!(value(&text, "canary_journal_read_timestamp_seconds "), read);
+    assert!(exporter.journal().await.is_ok_and(|kept| kept.is_some()));
+
+    advance(KEPT_FOR).await;
+    let text = exporter.scrape().await;
+    assert_eq!(value(&text, JOURNAL_IS_UP), Some(0.0));
+    assert!(!text.contains("canary_rollout_"), "too old to be told: {text}");
+    assert!(exporter.journal().await.is_err());
+
+    store.is_out.store(false, Ordering::Relaxed);
+    advance(EVERY).await;
+    let text = exporter.scrape().await;
+    assert_eq!(value(&text, JOURNAL_IS_UP), Some(1.0));
+    assert_eq!(value(&text, UNDER_WAY), Some(1.0));
+    assert_eq!(value(&text, JOURNAL_ERRORS), Some(2.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_journal_that_could_never_be_read_hides_nothing_else() {
+    let store = Fixed::new(None);
+    store.is_out.store(true, Ordering::Relaxed);
+    let text = exporter(store).scrape().await;
+    assert_eq!(value(&text, JOURNAL_IS_UP), Some(0.0));
     assert_eq!(
         value(&text, r#"canary_exporter_errors{source="queue"}"#),
         Some(0.0)
     );
     assert!(!text.contains("canary_rollout_"), "{text}");
+    let text = scraped(None).await;
+    assert_eq!(
+        value(&text, JOURNAL_IS_UP),
+        Some(1.0),
+        "no rollout yet is no fault"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_often_it_is_scraped_it_looks_seldom() {
+    let store = Fixed::new(Some(journal()));
+    let mut exporter = exporter(store.clone());
+    let scrapes = 100;
+    for _ in 0..scrapes {
+        exporter.scrape().await;
+        exporter.journal().await.unwrap();
+        advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(store.reads.load(Ordering::Relaxed), 2, "in ten seconds");
+    store.is_out.store(true, Ordering::Relaxed);
+    for _ in 0..scrapes {
+        exporter.scrape().await;
+        advance(Duration::from_millis(100)).await;
+    }
+    assert_eq!(
+        store.reads.load(Ordering::Relaxed),
+        4,
+        "nor when it cannot be read"
+    );
+}
+
+#[cfg(feature = "ecs")]
+#[tokio::test(start_paused = true)]
+async fn a_journal_on_s3_is_told_like_one_in_a_file() {
+    use worker::clock::Clock;
+
+    use crate::fleet::ecs::fake::Fake;
+    use crate::journal::S3Store;
+
+    let fake = Fake::new(Clock::System, "1");
+    let store = S3Store::new(&fake.config().await, "s3://journals/orders/journal.json").unwrap();
+    let mut exporter = exporter(store.clone());
+    let text = exporter.scrape().await;
+    assert_eq!(value(&text, JOURNAL_IS_UP), Some(1.0), "no rollout yet");
+    assert!(!text.contains("canary_rollout_"), "{text}");
+
+    store.write(&journal(), None).await.unwrap();
+    advance(EVERY).await;
+    let text = exporter.scrape().await;
+    assert_eq!(value(&text, UNDER_WAY), Some(1.0));
+    assert_eq!(value(&text, r#"canary_rollout_step{release="2"}"#), Some(2.0));
 }
 
 #[tokio::test]
@@ -276,7 +388,9 @@ async fn every_series_has_the_labels_and_values_of_the_catalogue() {
         .lines()
         .filter(|line| !line.starts_with('#') && !line.is_empty())
     {
-        let (name, rest) = line.split_once('{').unwrap();
+        let (name, rest) = line
+            .split_once('{')
+            .unwrap_or_else(|| (line.split(' ').next().unwrap(), "}"));
         let metric = CATALOGUE.iter().find(|metric| metric.name == name);
         let metric = metric.unwrap_or_else(|| panic!("{name} is not in the catalogue"));
         let labels: Vec<(&str, &str)> = rest
@@ -284,7 +398,7 @@ async fn every_series_has_the_labels_and_values_of_the_catalogue() {
             .unwrap()
             .0
             .split(',')
-            .map(|label| label.split_once('=').unwrap())
+            .filter_map(|label| label.split_once('='))
             .collect();
         let names: Vec<&str> = labels.iter().map(|(name, _)| *name).collect();
         assert_eq!(names, metric.labels, "{line}");

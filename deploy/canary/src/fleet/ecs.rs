@@ -11,7 +11,7 @@
 mod api;
 mod definition;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod parameters;
 mod preflight;
 mod release;
