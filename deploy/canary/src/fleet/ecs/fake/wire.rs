@@ -1,0 +1,207 @@
+//! The wire of [`super::Fake`]: which operation a request is, the answers of the services beside ECS, and the HTTP connection that the
+//! SDKs take.
+
+use std::fmt;
+
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_types::body::SdkBody;
+use serde_json::{Map, Value, json};
+
+use super::{Fake, LATENCY, PINNED, World};
+
+impl World {
+    fn autoscaling(&mut self, operation: &str, input: &Value) -> Value {
+        if operation == "RegisterScalableTarget" {
+            let target = self.target.as_mut().unwrap();
+            target.min = input["MinCapacity"].as_i64().unwrap_or(target.min);
+            target.max = input["MaxCapacity"].as_i64().unwrap_or(target.max);
+            let state = &input["SuspendedState"]["DynamicScalingInSuspended"];
+            target.in_suspended = state.as_bool().unwrap_or(target.in_suspended);
+            return json!({});
+        }
+        let targets = self.target.iter().map(|target| {
+            json!({"ServiceNamespace": "ecs", "ResourceId": input["ResourceIds"][0], "ScalableDimension": "ecs:service:DesiredCount",
+                   "MinCapacity": target.min, "MaxCapacity": target.max, "RoleARN": "arn", "CreationTime": 1.0,
+                   "SuspendedState": {"DynamicScalingInSuspended": target.in_suspended}})
+        });
+        json!({"ScalableTargets": targets.collect::<Vec<_>>()})
+    }
+
+    fn ssm(&mut self, operation: &str, input: &Value) -> Result<Value, &'static str> {
+        let name = input["Name"].as_str().unwrap();
+        if operation == "PutParameter" {
+            let value = input["Value"].as_str().unwrap().to_owned();
+            assert!(value.len() <= 4096, "a standard parameter holds 4 KiB");
+            if name == PINNED {
+                let release = if value == "none" {
+                    value.clone()
+                } else {
+                    self.release(&value)
+                };
+                self.deeds.push(format!("pinned {release}"));
+            }
+            self.parameters.insert(name.to_owned(), value);
+            return Ok(json!({"Version": 2, "Tier": "Standard"}));
+        }
+        match self.parameters.get(name) {
+            Some(value) => Ok(json!({"Parameter": {"Name": name, "Value": value, "Type": "String"}})),
+            None => Err("ParameterNotFound"),
+        }
+    }
+
+    fn s3(&mut self, request: &HttpRequest) -> HttpResponse {
+        let path = request.uri().split_once("://").map_or("", |(_, rest)| rest);
+        let path = path.split_once('/').map_or("", |(_, path)| path);
+        let (path, query) = path.split_once('?').unwrap_or((path, ""));
+        let key = path.split_once('/').map_or("", |(_, key)| key).to_owned();
+        if request.method() == "GET" && query.contains("list-type=2") {
+            let keys = self.objects.keys().filter(|key| key.contains("/history/"));
+            let contents: String = keys
+                .map(|key| format!("<Contents><Key>{key}</Key></Contents>"))
+                .collect();
+            return answer(200, format!("<ListBucketResult>{contents}</ListBucketResult>"));
+        }
+        let there = self
+            .objects
+            .get(&key)
+            .map(|(_, version)| format!("\"{version}\""));
+        if request.method() == "GET" {
+            return match self.objects.get(&key) {
+                Some((text, _)) => with_etag(text.clone(), &there.unwrap_or_default()),
+                None => answer(
+                    404,
+                    "<Error><Code>NoSuchKey</Code><Message>no</Message></Error>".to_owned(),
+                ),
+            };
+        }
+        let header = |name: &str| request.headers().get(name).map(str::to_owned);
+        let holds = match (header("if-match"), header("if-none-match")) {
+            (Some(etag), _) => there == Some(etag),
+            (None, Some(_)) => there.is_none(),
+            (None, None) => panic!("an unconditional write"),
+        };
+        if !holds {
+            return answer(
+                412,
+                "<Error><Code>PreconditionFailed</Code><Message>no</Message></Error>".to_owned(),
+            );
+        }
+        let version = self.id();
+        self.objects
+            .insert(key, (request.body().bytes().unwrap().to_vec(), version));
+        with_etag(Vec::new(), &format!("\"{version}\""))
+    }
+
+    fn answer(&mut self, request: &HttpRequest) -> HttpResponse {
+        self.tick();
+        self.calls += 1;
+        let target = request
+            .headers()
+            .get("x-amz-target")
+            .unwrap_or_default()
+            .to_owned();
+        let (service, operation) = target.split_once('.').unwrap_or(("", ""));
+        let throttles = self.throttled > 0 && self.calls.is_multiple_of(self.throttled);
+        if throttles && !operation.is_empty() {
+            return error("ThrottlingException");
+        }
+        let input = request
+            .body()
+            .bytes()
+            .and_then(|body| serde_json::from_slice(body).ok())
+            .unwrap_or(Value::Null);
+        if !operation.is_empty() {
+            self.called.insert(operation.to_owned());
+        }
+        let output = match service {
+            "AmazonEC2ContainerServiceV20141113" => Ok(self.ecs(operation, &input)),
+            "AnyScaleFrontendService" => Ok(self.autoscaling(operation, &input)),
+            "AmazonSSM" => self.ssm(operation, &input),
+            _ if request.uri().contains("GraniteServiceVersion20100801") => return self.alarms(),
+            _ => return self.s3(request),
+        };
+        match output {
+            Ok(output) => answer(200, output.to_string()),
+            Err(code) => error(code),
+        }
+    }
+
+    fn alarms(&self) -> HttpResponse {
+        let alarms: Vec<Value> = self
+            .alarms
+            .iter()
+            .map(|name| json!({ "AlarmName": name }))
+            .collect();
+        let mut body = Vec::new();
+        cbor(&json!({ "MetricAlarms": alarms }), &mut body);
+        let mut response = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(body));
+        response.headers_mut().insert("smithy-protocol", "rpc-v2-cbor");
+        response.headers_mut().insert("content-type", "application/cbor");
+        response
+    }
+}
+
+fn answer(status: u16, body: String) -> HttpResponse {
+    HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body))
+}
+
+fn with_etag(body: Vec<u8>, etag: &str) -> HttpResponse {
+    let mut response = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(body));
+    response.headers_mut().insert("etag", etag.to_owned());
+    response
+}
+
+fn error(code: &'static str) -> HttpResponse {
+    answer(
+        400,
+        json!({"__type": code, "message": "as the test wants it"}).to_string(),
+    )
+}
+
+/// CloudWatch's answers: only what is needed of RFC 8949.
+fn cbor(value: &Value, into: &mut Vec<u8>) {
+    fn head(major: u8, length: usize, into: &mut Vec<u8>) {
+        into.push(major << 5 | 26);
+        into.extend(u32::try_from(length).unwrap().to_be_bytes());
+    }
+    fn map(fields: &Map<String, Value>, into: &mut Vec<u8>) {
+        head(5, fields.len(), into);
+        for (name, value) in fields {
+            cbor(&Value::String(name.clone()), into);
+            cbor(value, into);
+        }
+    }
+    match value {
+        Value::Object(fields) => map(fields, into),
+        Value::Array(items) => {
+            head(4, items.len(), into);
+            items.iter().for_each(|item| cbor(item, into));
+        }
+        Value::String(text) => {
+            head(3, text.len(), into);
+            into.extend(text.as_bytes());
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => panic!("{value} is not needed"),
+    }
+}
+
+/// What the SDKs take for their HTTP connection.
+pub(super) struct Wire(pub(super) Fake);
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Wire")
+    }
+}
+
+impl HttpConnector for Wire {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let fake = self.0.clone();
+        HttpConnectorFuture::new(async move {
+            tokio::time::sleep(LATENCY).await;
+            let answer = fake.0.lock().unwrap().answer(&request);
+            Ok(answer)
+        })
+    }
+}
