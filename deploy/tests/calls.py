@@ -76,6 +76,7 @@ TOOL_CALLS = {
     "register_scalable_target": ("application-autoscaling:RegisterScalableTarget", [TARGET], ECS_NAMESPACE),
     "describe_alarms": ("cloudwatch:DescribeAlarms", [arn("cloudwatch", "alarm:orders-canary-failing")], {}),
     "get_metric_data": ("cloudwatch:GetMetricData", [ANY], {}),
+    "put_metric_data": ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
     "get_parameter": ("ssm:GetParameter", [CONTROL, PINNED], {}),
     "put_parameter": ("ssm:PutParameter", [CONTROL, PINNED], {}),
     "get_object": ("s3:GetObject", [JOURNAL, HISTORY], {}),
@@ -83,7 +84,7 @@ TOOL_CALLS = {
     "list_objects_v2": ("s3:ListBucket", [BUCKET], {"s3:prefix": "orders/history/"}),
 }
 # What the watchdog, which is the same code, has no way to.
-NOT_OF_THE_WATCHDOG = {"register_task_definition", "get_metric_data", "list_objects_v2"}
+NOT_OF_THE_WATCHDOG = {"register_task_definition", "get_metric_data", "put_metric_data", "list_objects_v2"}
 # Without leave to list, S3 answers for a journal that is not there as if it might not be read.
 JOURNAL_MISSING = ("s3:ListBucket", [BUCKET], {"s3:prefix": "orders/journal.json"})
 NEVER = [
@@ -166,6 +167,7 @@ ROLES = {
         ],
         [
             ("ecs:RegisterTaskDefinition", [ANY], {}),
+            ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
             ("iam:PassRole", [role("orders-worker-task-us-east-1")], TO_TASKS),
             ("sqs:SendMessage", [MAIN, HANDOVER, DEAD], {}),
             ("sqs:ReceiveMessage", [MAIN, HANDOVER, DEAD], {}),
@@ -191,7 +193,7 @@ ROLES = {
             ("sqs:SendMessage", [DEAD], {}),
             ("application-autoscaling:DeleteScalingPolicy", [TARGET], {}),
             ("cloudwatch:DeleteAlarms", [arn("cloudwatch", "alarm:orders-canary-failing")], {}),
-            ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
+            ("cloudwatch:PutMetricData", [ANY], {}),
             ("ec2:DescribeSubnets", [ANY], {}),
         ],
     ),

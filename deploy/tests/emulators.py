@@ -289,7 +289,7 @@ class Emulator:
     def check_observability(self):
         expect = self.failures.expect
         body = json.loads(self.client("cloudwatch").get_dashboard(DashboardName="orders")["DashboardBody"])
-        expect("dashboard widgets", len(body["widgets"]), 15)
+        expect("dashboard widgets", len(body["widgets"]), 18)
         expect("unresolved in the dashboard", "${" in json.dumps(body), False)
         filters = self.client("logs").describe_metric_filters(logGroupName="/ecs/orders-worker")["metricFilters"]
         expect("metric filters", sorted(item["filterName"] for item in filters), ["errors", "panics"])

@@ -327,6 +327,28 @@ class Bench:
         self.expect("tracks", self.cloud.control()["tracks"], {})
         self.expect("owner", self.cloud.journal()["owner"], None)
 
+    def published(self, name):
+        """What CloudWatch has of a series of the release tool, oldest first."""
+        metric = {"Namespace": "QueueWorker", "MetricName": name, "Dimensions": [{"Name": "App", "Value": APP}]}
+        query = {"Id": "q", "MetricStat": {"Metric": metric, "Period": 1, "Stat": "Maximum"}}
+        now = time.time()
+        answer = self.cloud.cloudwatch.get_metric_data(
+            MetricDataQueries=[query], StartTime=now - 900, EndTime=now + 60, ScanBy="TimestampAscending"
+        )
+        return answer["MetricDataResults"][0]["Values"]
+
+    def expect_published(self):
+        """The release tool has said in CloudWatch where the rollout was, and that it is over."""
+        self.expect("the last phase in CloudWatch", self.published("RolloutPhase")[-1:], [0])
+        self.expect("promoted in CloudWatch", [value for value in self.published("RolloutPromoted") if value], [1])
+        phases = set(self.published("RolloutPhase"))
+        if not {3, 6} <= phases:
+            raise Failure(f"CloudWatch has the phases {phases}; expected 3, a step, and 6, the bake, among them")
+        if not {20, 35} <= set(self.published("CanaryShareWanted")):
+            raise Failure(f"CloudWatch has the shares {self.published('CanaryShareWanted')}; expected 20 and 35 among them")
+        if max(self.published("EvidenceForPromotion"), default=0) <= 0:
+            raise Failure(f"CloudWatch has the evidence {self.published('EvidenceForPromotion')}; expected it to grow")
+
     def expect_nothing_lost(self):
         """Every message is done or in a dead-letter queue; nothing hangs."""
         self.traffic.over.set()
@@ -350,6 +372,7 @@ def good(bench):
             if series not in page:
                 raise Failure(f"the exporter does not say {series}:\n" + "\n".join(page))
     bench.expect_end("1.1.0")
+    bench.expect_published()
     journal = bench.cloud.journal()
     tested = journal["state"]["candidate"]["definition"]["task_definition"]
     bench.expect("what runs", bench.cloud.service(STABLE)["taskDefinition"], tested)

@@ -164,6 +164,20 @@ def dashboard_faults(template):
         taken |= cells
 
 
+def series_faults(template):
+    """Metrics that the dashboard shows, and docs/cloudwatch.md does not know under that dimension."""
+    documented, of_the_tool = {}, False
+    for line in (render.DEPLOY.parent / "docs/cloudwatch.md").read_text().splitlines():
+        of_the_tool = line == "## The rollout itself" or (of_the_tool and not line.startswith("## "))
+        if line.startswith("| `"):
+            for name in re.findall(r"`(\w+)`", line.split("|")[1]):
+                documented[name] = "App" if of_the_tool else "Service"
+    for widget in json.loads(template.properties("Dashboard")["DashboardBody"])["widgets"]:
+        for metric in widget["properties"].get("metrics", []):
+            if metric[0] == "QueueWorker" and documented.get(metric[1]) != metric[2]:
+                yield f"observability.yaml shows {metric[1]} by {metric[2]}, which docs/cloudwatch.md does not list"
+
+
 def name_faults(templates):
     """Alarms, functions and projects that a template calls by a name that another template makes."""
     safety, pipeline = templates["release-safety.yaml"], templates["pipeline.yaml"]
@@ -225,6 +239,7 @@ def main():
         for find in (permission_faults, parameter_faults, output_faults):
             faults += find(template, name)
     faults += dashboard_faults(templates["observability.yaml"])
+    faults += series_faults(templates["observability.yaml"])
     faults += name_faults(templates)
     faults += pipeline_faults(templates["pipeline.yaml"])
     faults += exception_faults()

@@ -268,4 +268,4 @@ const fn whole(count: u64) -> f64 {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

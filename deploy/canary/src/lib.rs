@@ -3,11 +3,13 @@
 //! [`plan`] is what people write, [`judge`] compares two releases, and [`simulate`] says beforehand what a plan will do. All
 //! three are pure. [`rollout`] decides what is done next, just as purely; [`journal`] is where it is written down before it is done, and
 //! [`evidence`] what was counted. [`redrive`] sends back what a release dead-lettered. [`report`] and [`status`] tell people of it,
-//! [`notify`] at once; [`exporter`] shows how things stand as metrics.
+//! [`notify`] at once; [`exporter`] and `cloudwatch` show how things stand as metrics.
 
 #[cfg(feature = "ecs")]
 pub mod aws;
 pub mod chart;
+#[cfg(feature = "ecs")]
+pub mod cloudwatch;
 pub mod command;
 #[cfg(feature = "demo")]
 pub mod demo;

@@ -1,6 +1,7 @@
 //! Where a rollout takes place: on this machine or on AWS, with the journal, the fleet and the counts that belong there.
 
 use std::fmt;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use worker::clock::Clock;
@@ -8,7 +9,7 @@ use worker::control::Tracks;
 use worker::evidence::Report;
 use worker::release::Release;
 
-use crate::drive::{Pace, Scrape, Source};
+use crate::drive::{Observer, Pace, Scrape, Source};
 use crate::fleet::local::Local;
 use crate::fleet::{Fleet, FleetError, Service, View};
 use crate::journal::{FileStore, Journal, Store, StoreError, Version};
@@ -21,7 +22,7 @@ use crate::{
     fleet::ecs::Ecs,
     journal::S3Store,
     plan::Plan,
-    settings::{Counting, OnEcs},
+    settings::{Counting, Metrics, OnEcs},
 };
 
 /// Where journals are kept.
@@ -135,6 +136,37 @@ pub fn pace(settings: &Settings) -> Pace {
     }
     let _ = settings;
     Pace::default()
+}
+
+/// The publisher of a rollout's metrics, where there is one.
+#[derive(Debug, Default)]
+pub struct Published(#[cfg(feature = "ecs")] Option<crate::cloudwatch::Publisher>);
+
+impl Published {
+    /// Waits until it is done, for at most `limit`.
+    pub async fn close(self, limit: Duration) {
+        #[cfg(feature = "ecs")]
+        if let Some(publisher) = self.0 {
+            publisher.close(limit).await;
+        }
+        #[cfg(not(feature = "ecs"))]
+        let _ = limit;
+    }
+}
+
+/// Starts to publish how the rollout stands, where the settings say so: what it needs is put among `observers`.
+pub async fn publish(settings: &Settings, observers: &mut Vec<Box<dyn Observer>>) -> Published {
+    #[cfg(feature = "ecs")]
+    if let Some(ecs) = &settings.ecs
+        && ecs.metrics == Metrics::CloudWatch
+    {
+        let config = crate::aws::from_environment().await;
+        let (publisher, meter) = crate::cloudwatch::Publisher::start(&config, &ecs.options.app);
+        observers.push(Box::new(meter));
+        return Published(Some(publisher));
+    }
+    let _ = (settings, observers);
+    Published::default()
 }
 
 impl Processes {
@@ -256,7 +288,6 @@ impl Counts {
 #[cfg(feature = "ecs")]
 async fn from_cloudwatch(ecs: &OnEcs, state: &State, plan: &Plan) -> anyhow::Result<CloudWatch> {
     use std::collections::BTreeMap;
-    use std::time::Duration;
 
     use crate::judge::rules::Kind;
 

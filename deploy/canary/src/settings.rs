@@ -27,6 +27,7 @@
 //! container = "worker"         # where a task has several
 //! evidence = "cloudwatch"      # or "scrape", from where the tasks' addresses can be reached
 //! admin_port = 9464            # for "scrape"
+//! metrics = "cloudwatch"       # where the tool says how the rollout stands; or "none"
 //! autoscaling = true           # false: nothing scales the stable service, and nothing is asked about it
 //! ignored_alarms = []          # may be in ALARM when a rollout begins
 //! first = "worker.json"        # a task definition for the very first release; relative to this file
@@ -52,7 +53,7 @@ use crate::plan::unit;
 use crate::rollout::{Definition, Revision};
 
 #[cfg(feature = "ecs")]
-pub use ecs::{Counting, OnEcs};
+pub use ecs::{Counting, Metrics, OnEcs};
 
 /// The file, checked.
 #[derive(Clone, Debug, PartialEq)]

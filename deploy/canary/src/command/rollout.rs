@@ -31,7 +31,7 @@ use crate::settings::{Settings, checked_name};
 const ROLLED_BACK: u8 = 3;
 /// The rollout is held.
 const HELD: u8 = 4;
-/// How long the end waits for notifications that are still under way.
+/// How long the end waits for notifications and metrics that are still under way.
 const LAST_NOTES: Duration = Duration::from_secs(15);
 
 /// Where the fleet is.
@@ -354,7 +354,8 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
     let letters = Letters::of(&claim.journal.state.candidate, sqs);
     let (notifier, bell) = Notifier::start(settings.notify.clone());
     let lines = Lines::new(claim.journal.state.began, stderr(), stderr().is_terminal());
-    let observers: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(bell)];
+    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(bell)];
+    let published = place::publish(&settings, &mut observers).await;
     let parts = Parts {
         store,
         fleet,
@@ -369,8 +370,8 @@ pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
     let end = drive.run(manner, &stop).await;
     signals.abort();
     let journal = drive.journal().clone();
-    drop(drive); // and with it the bell
-    notifier.close(LAST_NOTES).await;
+    drop(drive); // and with it the bell and the meter
+    tokio::join!(notifier.close(LAST_NOTES), published.close(LAST_NOTES));
     let end = end?;
     if let End::Over(_) = end {
         match report::keep(&settings.directory, &journal) {

@@ -92,7 +92,7 @@ fn service(release: &str, states: &[&str]) -> ServiceMeasured {
 }
 
 /// A rollout in its second step.
-fn journal() -> Journal {
+pub(crate) fn journal() -> Journal {
     let now = Moment::from_millis(1_764_064_800_500);
     let mut state = begin(Kind::Canary, revision("2"), now).state;
     state.baseline = Some(revision("1"));

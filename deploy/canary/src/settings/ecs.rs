@@ -19,6 +19,19 @@ pub struct OnEcs {
     pub journal: String,
     /// Who counts.
     pub counting: Counting,
+    /// Where the release tool says how the rollout stands.
+    pub metrics: Metrics,
+}
+
+/// Where the release tool says how the rollout stands, while it drives it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Metrics {
+    /// In CloudWatch.
+    #[default]
+    CloudWatch,
+    /// Nowhere: `canary exporter` does, or nobody.
+    None,
 }
 
 /// Who counts.
@@ -48,6 +61,8 @@ pub(super) struct Low {
     container: String,
     #[serde(default)]
     evidence: Counting,
+    #[serde(default)]
+    metrics: Metrics,
     #[serde(default = "admin_port")]
     admin_port: u16,
     #[serde(default)]
@@ -141,6 +156,7 @@ impl Low {
                 options,
                 journal: self.journal,
                 counting: self.evidence,
+                metrics: self.metrics,
             }),
         })
     }
@@ -188,6 +204,7 @@ mod tests {
         );
         assert_eq!(options.names.control, "/orders/canary/control");
         assert_eq!((ecs.counting, options.admin_port), (Counting::CloudWatch, None));
+        assert_eq!(ecs.metrics, Metrics::CloudWatch);
     }
 
     #[test]
@@ -205,6 +222,7 @@ mod tests {
             ),
             (&format!("{LEAST}canary = 0\n"), "fleet.canary is 0"),
             (&format!("{LEAST}evidence = \"hearsay\"\n"), "hearsay"),
+            (&format!("{LEAST}metrics = \"abacus\"\n"), "abacus"),
             (&format!("{LEAST}stabel = 1\n"), "stabel"),
             (&format!("{LEAST}first = \"/nowhere.json\"\n"), "/nowhere.json"),
             (&format!("{LEAST}[environment]\nA = \"1\"\n"), "environment.A"),

@@ -64,6 +64,12 @@ pub(crate) struct World {
     next: u64,
     /// What was changed, in order.
     pub(crate) deeds: Vec<String>,
+    /// What was published to CloudWatch, call by call: the series' names with their values.
+    pub(crate) published: Vec<BTreeMap<String, f64>>,
+    /// Calls to publish that were not taken.
+    pub(crate) refused: u64,
+    /// Whether CloudWatch takes nothing.
+    pub(crate) takes_no_metrics: bool,
     /// Every operation that was called.
     pub(crate) called: BTreeSet<String>,
 }
@@ -139,6 +145,9 @@ impl Fake {
             calls: 0,
             next: 1,
             deeds: Vec::new(),
+            published: Vec::new(),
+            refused: 0,
+            takes_no_metrics: false,
             called: BTreeSet::new(),
         };
         let example = serde_json::from_str(include_str!("../../../../task-definitions/worker.json")).unwrap();

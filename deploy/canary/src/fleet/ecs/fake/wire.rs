@@ -6,7 +6,7 @@ use std::fmt;
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::{Fake, LATENCY, PINNED, World};
 
@@ -118,6 +118,7 @@ impl World {
             "AmazonEC2ContainerServiceV20141113" => Ok(self.ecs(operation, &input)),
             "AnyScaleFrontendService" => Ok(self.autoscaling(operation, &input)),
             "AmazonSSM" => self.ssm(operation, &input),
+            _ if request.uri().ends_with("/operation/PutMetricData") => return self.publish(request),
             _ if request.uri().contains("GraniteServiceVersion20100801") => return self.alarms(),
             _ => return self.s3(request),
         };
@@ -133,12 +134,34 @@ impl World {
             .iter()
             .map(|name| json!({ "AlarmName": name }))
             .collect();
-        let mut body = Vec::new();
-        cbor(&json!({ "MetricAlarms": alarms }), &mut body);
-        let mut response = HttpResponse::new(200.try_into().unwrap(), SdkBody::from(body));
-        response.headers_mut().insert("smithy-protocol", "rpc-v2-cbor");
-        response.headers_mut().insert("content-type", "application/cbor");
-        response
+        in_cbor(200, &json!({ "MetricAlarms": alarms }))
+    }
+
+    fn publish(&mut self, request: &HttpRequest) -> HttpResponse {
+        if self.takes_no_metrics {
+            self.refused += 1;
+            return in_cbor(
+                403,
+                &json!({ "__type": "AccessDenied", "message": "as the test wants it" }),
+            );
+        }
+        let body = ciborium::from_reader(request.body().bytes().unwrap()).unwrap();
+        assert_eq!(text(&body, "Namespace"), "QueueWorker");
+        let now: f64 = self.now().into();
+        let data = field(&body, "MetricData").into_array().unwrap();
+        let values = data.iter().map(|datum| {
+            let dimensions = field(datum, "Dimensions").into_array().unwrap();
+            let dimensions: Vec<_> = dimensions
+                .iter()
+                .map(|dimension| (text(dimension, "Name"), text(dimension, "Value")))
+                .collect();
+            assert_eq!(dimensions, [("App".to_owned(), "orders".to_owned())]);
+            let at = float(&field(datum, "Timestamp").into_tag().unwrap().1);
+            assert!((at - now).abs() < 20.0, "CloudWatch was told of {at} at {now}");
+            (text(datum, "MetricName"), float(&field(datum, "Value")))
+        });
+        self.published.push(values.collect());
+        in_cbor(200, &json!({}))
     }
 }
 
@@ -159,31 +182,30 @@ fn error(code: &'static str) -> HttpResponse {
     )
 }
 
-/// CloudWatch's answers: only what is needed of RFC 8949.
-fn cbor(value: &Value, into: &mut Vec<u8>) {
-    fn head(major: u8, length: usize, into: &mut Vec<u8>) {
-        into.push(major << 5 | 26);
-        into.extend(u32::try_from(length).unwrap().to_be_bytes());
-    }
-    fn map(fields: &Map<String, Value>, into: &mut Vec<u8>) {
-        head(5, fields.len(), into);
-        for (name, value) in fields {
-            cbor(&Value::String(name.clone()), into);
-            cbor(value, into);
-        }
-    }
-    match value {
-        Value::Object(fields) => map(fields, into),
-        Value::Array(items) => {
-            head(4, items.len(), into);
-            items.iter().for_each(|item| cbor(item, into));
-        }
-        Value::String(text) => {
-            head(3, text.len(), into);
-            into.extend(text.as_bytes());
-        }
-        Value::Null | Value::Bool(_) | Value::Number(_) => panic!("{value} is not needed"),
-    }
+/// As CloudWatch answers.
+fn in_cbor(status: u16, answer: &Value) -> HttpResponse {
+    let mut body = Vec::new();
+    ciborium::into_writer(answer, &mut body).unwrap();
+    let mut response = HttpResponse::new(status.try_into().unwrap(), SdkBody::from(body));
+    response.headers_mut().insert("smithy-protocol", "rpc-v2-cbor");
+    response.headers_mut().insert("content-type", "application/cbor");
+    response
+}
+
+fn field(of: &ciborium::Value, name: &str) -> ciborium::Value {
+    let mut fields = of.as_map().unwrap().iter();
+    let found = fields.find(|(key, _)| key.as_text() == Some(name));
+    found.unwrap_or_else(|| panic!("no {name} in {of:?}")).1.clone()
+}
+
+fn text(of: &ciborium::Value, name: &str) -> String {
+    field(of, name).into_text().unwrap()
+}
+
+/// A number that CBOR may hold as a whole one.
+fn float(value: &ciborium::Value) -> f64 {
+    let whole = || i64::try_from(value.as_integer().unwrap()).unwrap() as f64;
+    value.as_float().unwrap_or_else(whole)
 }
 
 /// What the SDKs take for their HTTP connection.
