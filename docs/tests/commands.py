@@ -11,7 +11,8 @@ A block that begins with ```sh is run, all blocks of a page in one shell, in the
     sh by=TEST      is only parsed: that test runs it
 
 A block ```text after it is what one then sees: each of its lines, with … for anything, must be in the output, in this order.
-A comment `<!-- given: NAME -->` brings something about first, as givens.sh says. A block of another kind is not looked at.
+A comment `<!-- given: NAME -->` brings something about first, as givens.sh says. A block of another kind is not looked at. On every other
+page, too, a block that begins with ```sh must be right for a shell, and marked as what is only parsed.
 
 Only the standard library. Exit: 0 all is as the pages say, 1 not.
 """
@@ -29,7 +30,14 @@ from pathlib import Path
 from stage import ROOT, Stage, free_port
 
 # Pages whose commands are run, in this order. Each has the stage for itself.
-PAGES = ["docs/tutorial.md", "docs/runbook.md"]
+PAGES = [
+    "docs/tutorial.md",
+    "docs/runbook.md",
+    "docs/message-format.md",
+    "docs/statistics-in-plain-words.md",
+    "localstack/README.md",
+    "README.md",
+]
 
 FENCE = re.compile(r"^```(\w*) ?(.*)$")
 GIVEN = re.compile(r"^<!-- given: ([a-z-]+) -->$")
@@ -114,8 +122,12 @@ class Page:
     def play(self):
         with tempfile.TemporaryDirectory() as directory:
             stage = Stage(self.binaries, Path(directory))
+            # Nothing is built here: `cargo` runs what is there.
+            (Path(directory) / "bin").mkdir()
+            (Path(directory) / "bin/cargo").symlink_to(ROOT / "docs/tests/cargo")
             stage.environment.update(
-                PATH=f"{self.binaries}:{os.environ['PATH']}",
+                PATH=f"{directory}/bin:{self.binaries}:{os.environ['PATH']}",
+                BINARIES=str(self.binaries),
                 TMPDIR=directory,
                 PAGE_DIRECTORY=directory,
                 LOCALSTACK_PORT=os.environ.get("LOCALSTACK_PORT", "4566"),
@@ -183,12 +195,25 @@ class Page:
             self.findings.append(f"{block.where}: it does not say {absent!r}:\n{block.text}----\n{said[-3000:]}")
 
 
+def others():
+    """The pages that are not played."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return [Page(name, None) for name in listed if name not in PAGES]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binaries", required=True, help="directory of worker, canary and embedded-sqs")
     parser.add_argument("pages", nargs="*", default=PAGES, metavar="PAGE", help="only these")
     arguments = parser.parse_args()
     findings, count, skipped = [], 0, 0
+    for page in others():
+        for block in page.blocks:
+            page.parse(block)
+            if block.run:
+                page.findings.append(f"{block.where}: this page is not played; expected needs=… or by=…, or the page in PAGES")
+        findings += page.findings
+        skipped += len(page.blocks)
     for name in arguments.pages:
         page = Page(name, Path(arguments.binaries).resolve())
         page.play()

@@ -59,6 +59,19 @@ END
 # journal EXPRESSION: what the journal says, as Python sees it in `j`.
 journal() { python3 -c 'import json, sys; j = json.load(open(".canary/journal.json")); print(eval(sys.argv[1]))' "$1" 2>/dev/null; }
 
+# A directory of the page's own, in which paths of the repository are right.
+given_elsewhere() {
+    cd "$PAGE_DIRECTORY" && ln -sfn "$repository/deploy" deploy
+}
+
+# LocalStack with its queues, and the AWS CLI of its environment.
+given_localstack() {
+    "$repository/localstack/start" || return
+    local environment
+    for environment in "${XDG_CACHE_HOME:-$HOME/.cache}"/queue-worker/localstack-*/bin; do PATH=$PATH:$environment; done
+    shopt -s expand_aliases
+}
+
 await() {
     local end=$((SECONDS + 90))
     until "$@"; do
