@@ -2,6 +2,7 @@
 //!
 //! `SIMULATION_TRACKS=5000` runs so many seeds, from `SIMULATION_FIRST` (0) on.
 
+mod blocked;
 mod control;
 mod dependency;
 mod lake;
@@ -22,7 +23,7 @@ use worker::release::Track;
 
 use self::control::{Control, SLOWEST};
 use self::lake::Lake;
-use self::process::{Process, Setup};
+use self::process::{DEADLINE, Process, Setup};
 
 fn on_paused_clock<T>(run: impl Future<Output = T>) -> T {
     crate::run::watch_panics();
@@ -171,6 +172,7 @@ async fn two_tracks(seed: u64) {
         seed,
         track,
         concurrency: 5,
+        deadline: DEADLINE,
         control: Some(control.clone()),
     };
     let mut processes = Vec::new();

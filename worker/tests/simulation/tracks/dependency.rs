@@ -8,7 +8,7 @@ use worker::evidence::Breaker;
 use worker::release::Track;
 
 use super::lake::{Lake, VISIBILITY};
-use super::process::{Process, Setup};
+use super::process::{DEADLINE, Process, Setup};
 use super::{Truth, Workload, on_paused_clock};
 
 #[test]
@@ -30,6 +30,7 @@ fn a_dependency_down_for_ten_minutes_dead_letters_nothing() {
                 seed,
                 track: Track::Stable,
                 concurrency: 10,
+                deadline: DEADLINE,
                 control: None,
             };
             processes.push(Process::start(&lake, &setup, &handler).await);
@@ -72,6 +73,7 @@ fn messages_that_are_lost_while_they_wait_in_place_are_let_go_of_at_once() {
             seed: 2,
             track: Track::Stable,
             concurrency: 10,
+            deadline: DEADLINE,
             control: None,
         };
         let process = Process::start(&lake, &setup, &handler).await;

@@ -31,12 +31,16 @@ const TARGET: Target = Target {
     fifo: false,
 };
 
+/// A deadline that no handler here misses.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
 /// What a process is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) seed: u64,
     pub(crate) track: Track,
     pub(crate) concurrency: usize,
+    pub(crate) deadline: Duration,
     /// None: no control source is set.
     pub(crate) control: Option<Control>,
 }
@@ -68,12 +72,11 @@ impl Process {
         let mut process_reading = JoinSet::new();
         let killed = CancellationToken::new();
         let directives = directives(setup, &killed, &mut process_reading).await;
-        let deadline = Duration::from_secs(30);
         let evidence = Evidence::new(
             Arc::clone(&identity),
             None,
             clock,
-            deadline,
+            setup.deadline,
             Duration::from_secs(1),
         );
         let way = |url: &String| {
@@ -89,7 +92,7 @@ impl Process {
         let build = async |url: &String, concurrency: usize, steering: Steering<Way>| {
             let queue = way(url);
             let dead = way(&lake.dead);
-            let options = options(setup.seed, concurrency);
+            let options = options(setup, concurrency);
             let parts = parts(queue, dead, handler, &identity, clock, &opened).await;
             Consumer::steered(parts, options, shutdown.clone(), steering)
         };
@@ -129,6 +132,11 @@ impl Process {
 
     pub(crate) fn state(&self) -> State {
         self.reflexes.state()
+    }
+
+    /// Whether it lives, as its health check says.
+    pub(crate) fn live(&self) -> Result<(), String> {
+        self.health.live()
     }
 
     /// Messages of the main queue in hand.
@@ -190,12 +198,12 @@ async fn parts<H: Handler>(
     }
 }
 
-fn options(seed: u64, concurrency: usize) -> Options {
+fn options(setup: &Setup, concurrency: usize) -> Options {
     Options {
         concurrency,
         wait: Duration::from_secs(4),
         visibility: VISIBILITY,
-        deadline: Duration::from_secs(30),
+        deadline: setup.deadline,
         retry: Backoff {
             base: Duration::from_secs(1),
             max: Duration::from_secs(20),
@@ -212,6 +220,6 @@ fn options(seed: u64, concurrency: usize) -> Options {
         },
         remember: 10_000,
         max_error_bytes: 100,
-        seed: Some(seed),
+        seed: Some(setup.seed),
     }
 }
