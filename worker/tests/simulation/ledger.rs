@@ -83,6 +83,9 @@ pub(crate) struct Ledger {
     visibility: Duration,
     deadline: Duration,
     concurrency: usize,
+    max_receives: u32,
+    /// Since when processes drain.
+    draining: HashMap<ProcessId, Instant>,
     /// Whether a process remembers all that it has done.
     remembers: bool,
     done_by: HashSet<(ProcessId, Arc<str>)>,
@@ -120,6 +123,8 @@ impl Ledger {
             visibility: Duration::from_secs(case.visibility.into()),
             deadline: Duration::from_secs(case.deadline.into()),
             concurrency: case.concurrency,
+            max_receives: case.max_receives,
+            draining: HashMap::new(),
             remembers: case.remember >= case.operations.len(),
             done_by: HashSet::new(),
             origin: Instant::now(),
@@ -385,6 +390,24 @@ impl Ledger {
     }
 
     // ---- What the handlers do --------------------------------------------------------------------------------
+
+    /// A process begins to drain.
+    pub(crate) fn drains(&mut self, process: ProcessId) {
+        self.draining.insert(process, Instant::now());
+    }
+
+    /// An attempt starts, of a message that was received so often: in a drain, only where it cannot go back.
+    pub(crate) fn draining_begins(&mut self, process: ProcessId, token: Token, receives: u32) {
+        let cannot_go_back = self.fifo && receives >= self.max_receives;
+        // What began in the very moment is not yet stopped.
+        let drains = self
+            .draining
+            .get(&process)
+            .is_some_and(|since| *since < Instant::now());
+        if drains && !cannot_go_back {
+            self.violated("a drain begins no attempt", token);
+        }
+    }
 
     pub(crate) fn attempt_starts(&mut self, process: ProcessId, token: Token, handle: &str) -> u64 {
         let attempt = self.next_attempt;

@@ -78,11 +78,13 @@ impl Handler for Scripted {
             .parse()
             .unwrap();
         let (act, repeated) = self.scripts.next(token);
-        let number = self
-            .sea
-            .lock()
-            .ledger
-            .attempt_starts(self.life.id, token, &message.receipt);
+        let number = {
+            let mut state = self.sea.lock();
+            state
+                .ledger
+                .draining_begins(self.life.id, token, message.receive_count);
+            state.ledger.attempt_starts(self.life.id, token, &message.receipt)
+        };
         let mut attempt = Attempt {
             handler: self,
             number,
@@ -238,6 +240,7 @@ impl Process {
     /// was; none when something killed it meanwhile.
     pub(crate) async fn drain(&self, sea: &Sea) -> Option<bool> {
         let end = Instant::now() + self.budget.timeout;
+        sea.lock().ledger.drains(self.life.id);
         self.shutdown.stop.cancel();
         let cut = async {
             sleep_until(end - self.budget.reserve()).await;
