@@ -91,6 +91,7 @@ check_aws() {
     command -v aws >/dev/null || fail 69 "the AWS CLI is not installed"
     region=${AWS_REGION:-${AWS_DEFAULT_REGION:-$(aws configure get region || true)}}
     [[ -n $region ]] || fail 69 "no region is set; set AWS_REGION"
+    export AWS_REGION=$region AWS_DEFAULT_REGION=$region # the AWS CLI's version 1 knows the second only
     account=$(aws sts get-caller-identity --query Account --output text) ||
         fail 69 "AWS takes no credentials; the line above is its answer"
     say "account $account, region $region"
@@ -166,8 +167,10 @@ pin_first_revision() {
     local pinned=none
     [[ $dry_run == yes ]] || pinned=$(aws ssm get-parameter --name "$parameter" --query Parameter.Value --output text)
     [[ $pinned == none ]] || return 0
+    local revision
+    revision=$(output service TaskDefinitionArn) # by itself: what fails in an argument is not heard
     say "the first revision is pinned"
-    run aws ssm put-parameter --name "$parameter" --overwrite --value "$(output service TaskDefinitionArn)"
+    run aws ssm put-parameter --name "$parameter" --overwrite --value "$revision"
 }
 
 main() {
@@ -191,9 +194,11 @@ main() {
     stack observability App="$app" ClusterName="${cluster:-$app}" QueueName="$app" HandoverQueueName="$app-handover" \
         DeadLetterQueueName="$app-dlq" LogGroupName="/ecs/$app-worker"
     if [[ -n $connection ]]; then
+        local policy journal
+        policy=$(output release-safety ReleaseToolPolicyArn)
+        journal=$(output release-safety JournalUri)
         stack pipeline App="$app" WorkerRepository="$app-worker" CanaryRepository="$app-canary" ConnectionArn="$connection" \
-            RepositoryId="$repository" ReleaseToolPolicyArn="$(output release-safety ReleaseToolPolicyArn)" \
-            JournalUri="$(output release-safety JournalUri)"
+            RepositoryId="$repository" ReleaseToolPolicyArn="$policy" JournalUri="$journal"
     fi
     say "done"
 }
