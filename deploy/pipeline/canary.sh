@@ -66,11 +66,11 @@ ${CANARY_SETTINGS:-}
 TOML
 }
 
-# The release tool, with its files in $report.
-canary() {
+# Becomes the release tool, with its files in $report: in a subshell, whose process is then the tool's, and gets its signals.
+become_canary() {
     if [[ -z ${CANARY_IMAGE:-} ]]; then
-        (cd "$report" && exec "${CANARY_BIN:-canary}" "$@")
-        return
+        cd "$report" || exit 1
+        exec "${CANARY_BIN:-canary}" "$@"
     fi
     local variable
     local -a options=(--rm --init --network host --user "$(id -u):$(id -g)" --volume "$report:/report" --workdir /report)
@@ -78,13 +78,13 @@ canary() {
     while IFS= read -r variable; do
         options+=(--env "$variable")
     done < <(compgen -e | grep -E '^(AWS_|RUST_LOG$)')
-    docker run "${options[@]}" "$CANARY_IMAGE" "$@"
+    exec docker run "${options[@]}" "$CANARY_IMAGE" "$@"
 }
 
 # A signal goes to the tool, which leaves the rollout in order for the next one.
 run_rollout() {
     local tool status=0
-    canary rollout --config canary.toml --plan plan.toml --release "$RELEASE" --image "$WORKER_IMAGE" --fleet ecs --take-over &
+    become_canary rollout --config canary.toml --plan plan.toml --release "$RELEASE" --image "$WORKER_IMAGE" --fleet ecs --take-over &
     tool=$!
     # shellcheck disable=SC2064 # the process of now
     trap "kill -TERM $tool 2>/dev/null || true" TERM INT
@@ -99,9 +99,9 @@ run_rollout() {
 }
 
 write_report() {
-    canary report --journal "$CANARY_JOURNAL" --html report.html >"$report/summary.txt" ||
+    (become_canary report --journal "$CANARY_JOURNAL" --html report.html) >"$report/summary.txt" ||
         printf 'no report could be made\n' >"$report/summary.txt"
-    canary report --journal "$CANARY_JOURNAL" --json >"$report/report.json" || true
+    (become_canary report --journal "$CANARY_JOURNAL" --json) >"$report/report.json" || true
     cat "$report/summary.txt"
     if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then
         # shellcheck disable=SC2016 # backticks of Markdown

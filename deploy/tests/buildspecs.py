@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -42,13 +43,9 @@ class Build:
 
     def run(self, variables, machine, fails, verdict):
         programs, home, calls = self.root / "bin", self.root / "home", self.root / "calls"
-        programs.mkdir()
         home.mkdir()
         calls.touch()
-        for program in PROGRAMS:
-            command = shlex.join([sys.executable, str(HERE / "stand_in.py"), program])
-            (programs / program).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
-            (programs / program).chmod(0o755)
+        put_stand_ins(programs)
         environment = {
             "PATH": f"{programs}:{os.environ['PATH']}",
             "HOME": str(home),
@@ -98,6 +95,14 @@ class Build:
         return [
             call["arguments"] for call in self.calls if call["program"] == program and call["arguments"][: len(beginning)] == list(beginning)
         ]
+
+
+def put_stand_ins(directory):
+    directory.mkdir()
+    for program in PROGRAMS:
+        command = shlex.join([sys.executable, str(HERE / "stand_in.py"), program])
+        (directory / program).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (directory / program).chmod(0o755)
 
 
 def copy_source(into):
@@ -227,9 +232,49 @@ def canary_stage(pipeline, checks):
     checks.fails("a registry that refuses the canary stage", pipeline.build("Rollout", fails="^docker login"))
 
 
+class Stopped:
+    """canary.sh that gets SIGTERM in the midst of a rollout, as a build that is stopped or a job that is cancelled may."""
+
+    def __init__(self, **variables):
+        with tempfile.TemporaryDirectory() as directory:
+            root = Path(directory)
+            put_stand_ins(root / "bin")
+            calls = root / "calls"
+            calls.touch()
+            environment = {
+                "PATH": f"{root / 'bin'}:{os.environ['PATH']}",
+                "RELEASE": RELEASE,
+                "WORKER_IMAGE": f"{REGISTRY}/orders-worker@{digest('worker')}",
+                "CANARY_APP": "orders",
+                "CANARY_JOURNAL": "s3://bucket/orders/journal.json",
+                "CANARY_REPORT": str(root / "report"),
+                "STAND_IN_CALLS": str(calls),
+                "STAND_IN_STAYS": "1",
+                "STAND_IN_VERDICT": "1",
+                **variables,
+            }
+            script = subprocess.Popen(
+                [ROOT / "deploy/pipeline/canary.sh"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+            deadline = time.monotonic() + 20
+            while "rollout" not in calls.read_text() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            script.terminate()
+            self.output, _ = script.communicate(timeout=60)
+            self.status = script.returncode
+            self.told = [call["stopped"] for call in map(json.loads, calls.read_text().splitlines()) if "stopped" in call]
+
+
+def stopped(_pipeline, checks):
+    for variables in ({"CANARY_BIN": "canary"}, {"CANARY_IMAGE": f"{REGISTRY}/orders-canary@{digest('canary')}"}):
+        build = Stopped(**variables)
+        checks.equal(f"stopped, {variables}: the tool gets the signal, and has ended when the script does", build.told, [True], build)
+        checks.equal(f"stopped, {variables}: the tool's own status", build.status, 1, build)
+
+
 def main():
     pipeline, checks = Pipeline(), Checks()
-    for stage in (test_stage, image_stage, index_stage, canary_stage):
+    for stage in (test_stage, image_stage, index_stage, canary_stage, stopped):
         stage(pipeline, checks)
     if not checks.wrong:
         print(f"buildspecs run as CodeBuild runs them: {checks.made} checks")

@@ -2,17 +2,20 @@
 """Stands in for a program that buildspecs call: `stand_in.py PROGRAM ARGUMENT...`, for buildspecs.py.
 
 It notes the call in the file STAND_IN_CALLS, fails when the regular expression STAND_IN_FAILS matches it, and answers otherwise as the
-program would: `aws`, `curl`, `docker` and `pyenv`, as far as buildspecs use them.
+program would: `aws`, `curl`, `docker` and `pyenv`, as far as buildspecs use them, and the release tool, `canary`. Where STAND_IN_STAYS is
+set, a rollout stays until it gets SIGTERM, and notes that.
 """
 
 import hashlib
 import json
 import os
 import re
+import signal
 import sys
 from pathlib import Path
 
-PROGRAMS = ("aws", "curl", "docker", "pyenv")
+PROGRAMS = ("aws", "canary", "curl", "docker", "pyenv")
+STAYS = 20  # seconds at most
 
 
 def digest(*parts):
@@ -20,12 +23,17 @@ def digest(*parts):
     return "sha256:" + hashlib.sha256("|".join(parts).encode()).hexdigest()
 
 
+def note(**call):
+    with open(os.environ["STAND_IN_CALLS"], "a") as calls:
+        calls.write(json.dumps(call) + "\n")
+
+
 def stand_in(program, arguments):
     call = {"program": program, "arguments": arguments}
     if program == "docker" and arguments[:1] == ["login"]:
         call["password"] = sys.stdin.read().strip()
-    with open(os.environ["STAND_IN_CALLS"], "a") as calls:
-        calls.write(json.dumps(call) + "\n")
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # who reads the note may send it
+    note(**call)
     if re.search(os.environ.get("STAND_IN_FAILS") or "(?!)", " ".join([program, *arguments])):
         print(f"{program}: fails, as the test wants it", file=sys.stderr)
         return 1
@@ -35,6 +43,8 @@ def stand_in(program, arguments):
         print(':>"$HOME/rustup-ran"; mkdir -p "$HOME/.cargo"; :>"$HOME/.cargo/env"')
     elif program == "docker":
         return docker(arguments)
+    elif program == "canary":
+        return canary(arguments, Path())
     return 0
 
 
@@ -58,13 +68,18 @@ def docker(arguments):
         case ["buildx", "imagetools", "inspect", _, "--format", "{{ json .SBOM }}"]:
             print('{"SPDX": {"name": "worker"}}')
         case ["run", *_]:
-            report = Path(option["--volume"].rsplit(":", 1)[0])
-            command = arguments[arguments.index(os.environ["CANARY_IMAGE"]) + 1 :]
-            if command[0] == "rollout":
-                return int(os.environ["STAND_IN_VERDICT"])
-            if "--html" in command:
-                (report / command[command.index("--html") + 1]).write_text("<html>")
-            print("{}" if "--json" in command else "a summary")
+            return canary(arguments[arguments.index(os.environ["CANARY_IMAGE"]) + 1 :], Path(option["--volume"].rsplit(":", 1)[0]))
+    return 0
+
+
+def canary(command, report):
+    if command[0] == "rollout":
+        if os.environ.get("STAND_IN_STAYS"):
+            note(program="canary", arguments=[], stopped=signal.sigtimedwait({signal.SIGTERM}, STAYS) is not None)
+        return int(os.environ["STAND_IN_VERDICT"])
+    if "--html" in command:
+        (report / command[command.index("--html") + 1]).write_text("<html>")
+    print("{}" if "--json" in command else "a summary")
     return 0
 
 
