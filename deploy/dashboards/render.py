@@ -128,7 +128,7 @@ RELEASES = [
     graph(
         "Failed first attempts by release",
         """Share of first deliveries whose attempt failed, over 5 minutes, with Wilson's interval at 95 % (dashed). Redeliveries were
-        chosen by an earlier failure and are left out, as is what a shutdown cut off.""",
+        chosen by an earlier failure and are left out, as is what a shutdown cut off and what comes from a handover queue.""",
         "percentunit",
         (f"queue_release:worker_first_failures:ratio5m{{{QUEUE}}}", "{{release}} ({{track}})"),
         (f"queue_release:worker_first_failures:ratio5m_low{{{QUEUE}}}", "{{release}} low"),
@@ -169,7 +169,10 @@ RELEASES = [
         "Messages done by release",
         "Attempts that ended well, a second.",
         "mps",
-        (f"queue_release:worker_messages_done:rate1m{{{QUEUE}}}", "{{release}} ({{track}})"),
+        (
+            f"sum by (release, track) (queue_release:worker_messages_done:rate1m{{{QUEUE}}})",
+            "{{release}} ({{track}})",
+        ),
     ),
     graph(
         "The canary's share, wanted and measured",
@@ -302,9 +305,10 @@ QUEUES = [
     row("Dead letters"),
     graph(
         "Messages in the dead-letter queue",
-        "Letters that wait for a decision. `canary redrive --dry-run` says whose they are and why.",
+        """Letters that wait for a decision, those in the hands of a redrive included. `canary redrive --dry-run` says whose they are
+        and why.""",
         "short",
-        ('canary_queue_messages{role="dead_letter", state="visible"}', "{{queue}}"),
+        ('sum by (queue) (canary_queue_messages{role="dead_letter", state=~"visible|in_flight"})', "{{queue}}"),
         width=8,
     ),
     graph(
@@ -319,11 +323,12 @@ QUEUES = [
     ),
     graph(
         "Dead letters as a share of what is received",
-        "Of first deliveries, over ten minutes, by release.",
+        """Of first deliveries, over ten minutes, by release. Without handover queues: what a canary failed is there, and ends as a dead
+        letter more often.""",
         "percentunit",
         (
-            """sum by (queue, release) (queue_release:worker_dead_letters:increase10m)
-            / (sum by (queue, release) (increase(worker_messages_received_total{delivery="first"}[10m])) > 0)""",
+            """sum by (queue, release) (queue_release:worker_dead_letters:increase10m{queue!~".+-handover"})
+            / (sum by (queue, release) (increase(worker_messages_received_total{queue!~".+-handover", delivery="first"}[10m])) > 0)""",
             "{{queue}} {{release}}",
         ),
         width=8,
@@ -338,8 +343,8 @@ WORKER = [
         "Slots and what they hold",
         "How many messages may be held at once, and how many are: processed, or kept under their lease.",
         "short",
-        (f"sum by (queue, release) (worker_in_flight{{{QUEUE}}})", "{{release}} held"),
-        (f"sum by (queue, release) (worker_slots{{{QUEUE}}})", "{{release}} slots"),
+        (f"sum by (queue, release) (worker_in_flight{{{QUEUE}}})", "{{queue}} {{release}} held"),
+        (f"sum by (queue, release) (worker_slots{{{QUEUE}}})", "{{queue}} {{release}} slots"),
         dashed="slots$",
         width=8,
     ),
@@ -355,7 +360,7 @@ WORKER = [
         "Receives under way",
         "Polls of each process: one when the queue is quiet, more while receives come back full.",
         "short",
-        (f"worker_pollers{{{QUEUE}}}", "{{instance}}"),
+        (f"worker_pollers{{{QUEUE}}}", "{{queue}} {{instance}}"),
         width=8,
     ),
     row("Leases and settling"),
@@ -406,20 +411,25 @@ WORKER = [
     ),
     graph(
         "Requests that failed",
-        "By what SQS or the network said. `partial`: the call succeeded with failed entries. `throttled`: SQS asks to slow down.",
+        """By what SQS or the network said; empty while none fails. `partial`: the call succeeded with failed entries. `throttled`: SQS
+        asks to slow down.""",
         "reqps",
         (
-            f'sum by (action, result) (rate(worker_sqs_requests_total{{{QUEUE}, result!="ok"}}[$__rate_interval]))',
+            f'sum by (action, result) (rate(worker_sqs_requests_total{{{QUEUE}, result!="ok"}}[$__rate_interval])) > 0',
             "{{action}} {{result}}",
         ),
         width=8,
     ),
     row("Steering and health"),
     graph(
-        "Control document in force",
-        "Its epoch, as each process has read it. Lines apart for longer than a minute: somebody cannot read it.",
+        "Behind the newest control document",
+        """How far the epoch that each process has read is behind the highest: 0 is up to date. The release tool counts epochs by the
+        millisecond. Not 0 for longer than a minute: this process cannot read it.""",
         "short",
-        (f"worker_control_epoch{{{QUEUE}}}", "{{instance}}"),
+        (
+            f"scalar(max(worker_control_epoch{{{QUEUE}}})) - max by (instance) (worker_control_epoch{{{QUEUE}}})",
+            "{{instance}}",
+        ),
         width=8,
     ),
     graph(

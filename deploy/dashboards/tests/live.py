@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Asks every query of every rule and dashboard of a real Prometheus that is fed by a real rollout; each must give data.
 
-    live.py --binaries DIRECTORY --prometheus PROGRAM [--keep DIRECTORY]
+    live.py --binaries DIRECTORY --prometheus PROGRAM [--keep DIRECTORY] [--pictures DIRECTORY]
 
 What runs, all on loopback and on free ports: the embedded queue endpoint, a stream of orders of which some are poison, `canary rollout`
 with a stable release and then a new one that fails more, `canary exporter`, and Prometheus with the rules of this directory, which finds the
-workers by the exporter's /targets. `--keep` writes what Prometheus answered there, a JSON file for each query.
+workers by the exporter's /targets. `--keep` writes what Prometheus answered there, a JSON file for each query; `--pictures` draws each
+dashboard, for people to look at.
 
-Only the standard library and PyYAML. About two minutes. Exit: 0 every query gave data, 1 not.
+Only the standard library and PyYAML; for pictures matplotlib. About two minutes. Exit: 0 every query gave data, 1 not.
 """
 
 import argparse
@@ -210,7 +211,20 @@ def firing(stage):
     return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
 
-def play(stage, keep):
+def draw_all(stage, began, pictures):
+    """A picture of each dashboard, from the first release to the rollback of the second."""
+    import draw
+
+    pictures.mkdir(parents=True, exist_ok=True)
+    now = time.time()
+    for file in sorted((DASHBOARDS / "grafana").glob("*.json")):
+        picture = pictures / f"{file.stem}.png"
+        empty = draw.draw(stage.asked, file, began, now, picture)
+        print(f"{picture}{': nothing on ' if empty else ''}{', '.join(empty)}")
+
+
+def play(stage, keep, pictures):
+    began = time.time()
     stage.queues()
     stage.orders(RATE, POISON)
     stage.fleet()
@@ -224,12 +238,17 @@ def play(stage, keep):
     missing = ask_all(stage, keep) + broken_rules(stage)
     # Two alerts in earnest: poison is dead-lettered, and then the release tool dies.
     wait_for("the alert DeadLettersGrow", lambda: "DeadLettersGrow" in firing(stage))
+    if pictures:
+        # Something to see of the step: the judge's evidence grows by then.
+        wait_for("a minute of the step", lambda: time.time() - began > 90)
     second.kill()
     wait_for("the alert RolloutToolDead", lambda: "RolloutToolDead" in firing(stage), 150)
     third = stage.start("abort", stage.binaries / "canary", "abort", "--take-over", "--why", "the test is over")
     if third.wait(timeout=PATIENCE) != 3:
         raise SystemExit(f"the rollout was not rolled back:\n{stage.log('abort')}")
     wait_for("the alert ReleaseRolledBack", lambda: "ReleaseRolledBack" in firing(stage))
+    if pictures:
+        draw_all(stage, began, pictures)
     return missing
 
 
@@ -238,6 +257,7 @@ def main():
     parser.add_argument("--binaries", required=True, help="directory of worker, canary and embedded-sqs")
     parser.add_argument("--prometheus", default=shutil.which("prometheus"), help="Prometheus' program")
     parser.add_argument("--keep", type=Path, help="directory for what Prometheus answered")
+    parser.add_argument("--pictures", type=Path, help="directory for a picture of each dashboard")
     arguments = parser.parse_args()
     if not arguments.prometheus:
         parser.error("no prometheus in PATH; expected --prometheus PROGRAM")
@@ -246,7 +266,7 @@ def main():
         stage = Observed(arguments.binaries, Path(directory))
         stage.prometheus = arguments.prometheus
         try:
-            missing = play(stage, arguments.keep and arguments.keep.resolve())
+            missing = play(stage, *(path and path.resolve() for path in (arguments.keep, arguments.pictures)))
         except BaseException:
             for name, _ in stage.processes:
                 print(f"---- {name}\n{stage.log(name)[-1500:]}", file=sys.stderr)
