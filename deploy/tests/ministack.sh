@@ -46,25 +46,25 @@ stop_ministack() {
         kill "$ministack" 2>/dev/null || true
         wait "$ministack" 2>/dev/null || true
     fi
-    rm -rf "$scratch"
 }
 
-# On a free port of loopback, from the directory $scratch; the address is in $endpoint. Without Docker, unless DOCKER_HOST says where it is:
-# then tasks are simulated.
+# start_ministack ADDRESS [VARIABLE=VALUE... PROGRAM...]: on a free port, from the directory $scratch; where it is stands in $endpoint.
+# Without Docker, so that tasks are simulated, unless a program is named.
 start_ministack() {
-    local port deadline
+    local port deadline bind=$1
+    local -a command=("${@:2}")
+    ((${#command[@]})) || command=(DOCKER_HOST=unix:///nonexistent "$environment/bin/ministack")
     port=$(free_port)
-    (cd "$scratch" && GATEWAY_PORT=$port BIND_HOST=${bind:-127.0.0.1} DOCKER_HOST=${docker_host:-unix:///nonexistent} \
-        exec "$environment/bin/ministack" >"$scratch/log" 2>&1) &
+    (cd "$scratch" && exec env GATEWAY_PORT="$port" BIND_HOST="$bind" MINISTACK_HOST="$bind" "${command[@]}" >"$scratch/log" 2>&1) &
     ministack=$!
     deadline=$((SECONDS + 60))
-    until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+    until (exec 3<>"/dev/tcp/$bind/$port") 2>/dev/null; do
         if ! kill -0 "$ministack" 2>/dev/null || ((SECONDS > deadline)); then
             tail -n 20 "$scratch/log" >&2
-            fail 1 "ministack did not answer on 127.0.0.1:$port; the lines above are its log"
+            fail 1 "ministack did not answer on $bind:$port; the lines above are its log"
         fi
         read -rt 0.2 <> <(:) || true
     done
     # shellcheck disable=SC2034 # for whoever sources this
-    endpoint=http://127.0.0.1:$port
+    endpoint=http://$bind:$port
 }
