@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use worker::clock::Clock;
 use worker::release::Release;
 
-use crate::command::lines::Lines;
+use crate::command::lines::{Lines, folded};
 use crate::command::report;
 use crate::drive::{self, Drive, End, Manner, Observer, Parts, Scrape};
 use crate::fleet::local::Local;
@@ -170,9 +170,10 @@ impl Stage {
             None => "embedded in this process",
         };
         say(&format!(
-            "A queue of orders ({}, {where_from}), {} of them a second.\n\
-             One in {POISON_EVERY} is poison: no release can process it, and none is to be blamed for it.\n\
-             Three stable workers drain the queue; each new release begins as a canary beside them.",
+            "A queue of orders ({}, {where_from}),\n\
+             {} of them a second. One in {POISON_EVERY} is poison: no release can process it, and\n\
+             none is blamed for it. Three stable workers drain the queue; a new release is\n\
+             a canary beside them.",
             self.queues.endpoint, options.rate
         ));
     }
@@ -294,26 +295,57 @@ fn say(text: &str) {
 }
 
 fn summary(played: &[Played]) {
-    say(
-        "\n                                         seconds after its first step each was …              canary's attempts",
-    );
-    say(
-        "release                   verdict       contained  suspected   decided   removed        judged     failed",
-    );
-    for Played { act, journal, times } in played {
-        let shown =
-            |seconds: Option<f64>| seconds.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.1}"));
-        let [contained, suspected, decided, removed] = times.after_first_step().map(shown);
-        let verdict = match act.expected {
-            Outcome::Promoted => "promoted",
-            Outcome::RolledBack | Outcome::Restored | Outcome::Refused => "rolled back",
-        };
-        let (messages, failed) = account::of_release(journal);
-        say(&format!(
-            "{}  {:<22} {verdict:<12} {contained:>10} {suspected:>10} {decided:>9} {removed:>9} {messages:>13} {failed:>10}",
-            act.release, act.what,
-        ));
-    }
+    say(&table(played));
+}
+
+/// Columns of a release in the table; with the names of the rows four of them fit into 80.
+const COLUMN: usize = 15;
+
+/// What became of each release: a column each.
+fn table(played: &[Played]) -> String {
+    let column = |cell: &str| format!("{cell:>COLUMN$}");
+    let row = |name: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| column(cell)).collect();
+        format!("{name:<18}{cells}").trim_end().to_owned() + "\n"
+    };
+    let of = |cell: &dyn Fn(&Played) -> String| played.iter().map(cell).collect::<Vec<_>>();
+    // What there is to say of a release, in two lines.
+    let line = |index: usize| {
+        of(&|played| {
+            let folded = folded(played.act.what, 0, COLUMN - 1);
+            folded.lines().nth(index).unwrap_or_default().to_owned()
+        })
+    };
+    let verdict = |played: &Played| match played.act.expected {
+        Outcome::Promoted => "promoted".to_owned(),
+        Outcome::RolledBack | Outcome::Restored | Outcome::Refused => "rolled back".to_owned(),
+    };
+    let after = |index: usize| {
+        of(&|played| {
+            let seconds = played.times.after_first_step()[index];
+            seconds.map_or_else(|| "–".to_owned(), |seconds| format!("{seconds:.1} s"))
+        })
+    };
+    let counts = |played: &Played| account::of_release(&played.journal);
+    [
+        row("\nrelease", of(&|played| played.act.release.clone())),
+        row("", line(0)),
+        row("", line(1)),
+        row("verdict", of(&verdict)),
+        "since its first step\n".to_owned(),
+        row("  contained", after(0)),
+        row("  suspected", after(1)),
+        row("  decided", after(2)),
+        row("  removed", after(3)),
+        "the canary's attempts\n".to_owned(),
+        row("  judged", of(&|played| counts(played).0.to_string())),
+        row("  failed", of(&|played| counts(played).1.to_string())),
+        "\nContained is when the canary's own breaker stopped it; – where there was\n\
+         nothing to stop, or the judge was quicker: what is suspected gets a few\n\
+         messages a second, too few for a breaker to be sure.\n"
+            .to_owned(),
+    ]
+    .concat()
 }
 
 /// Where a demo puts its files unless told otherwise.
@@ -321,4 +353,38 @@ fn summary(played: &[Played]) {
 pub fn directory() -> PathBuf {
     let name = format!("canary-demo-{}", std::process::id());
     Path::new(&std::env::temp_dir()).join(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_fits_a_terminal_and_shows_every_release() {
+        let played: Vec<Played> = act::demo()
+            .into_iter()
+            .map(|act| Played {
+                act,
+                journal: crate::exporter::tests::journal(),
+                times: Times::default(),
+            })
+            .collect();
+        let table = table(&played);
+        for line in table.lines() {
+            assert!(line.chars().count() <= 80, "{line}");
+        }
+        let row = |name: &str| {
+            table
+                .lines()
+                .find(|line| line.trim_start().starts_with(name))
+                .unwrap()
+        };
+        assert_eq!(
+            row("release").split_whitespace().collect::<Vec<_>>(),
+            ["release", "A", "B", "C", "D"]
+        );
+        assert_eq!(row("verdict").matches("rolled back").count(), 2);
+        assert_eq!(row("contained").matches('–').count(), 4);
+        assert!(row("the first").contains("fails 2 %") && row("release").contains('D'));
+    }
 }

@@ -98,6 +98,28 @@ pub(crate) fn standing(journal: &Journal) -> String {
     parts.join(", ")
 }
 
+/// `text` in lines of at most `width` columns where its words allow it, those after the first indented by `indent`; the first begins
+/// in column `indent`.
+pub(crate) fn folded(text: &str, indent: usize, width: usize) -> String {
+    let mut folded = String::new();
+    let mut column = indent;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if column > indent && column + 1 + length > width {
+            folded.push('\n');
+            folded.extend(std::iter::repeat_n(' ', indent));
+            column = indent;
+        }
+        if column > indent {
+            folded.push(' ');
+            column += 1;
+        }
+        folded.push_str(word);
+        column += length;
+    }
+    folded
+}
+
 /// As much of `text` as fits into a line of `width`: what wraps cannot be written over.
 fn fitting(text: &str, width: usize) -> String {
     text.chars().take(width).collect()
@@ -116,13 +138,14 @@ impl Observer for Lines {
             _ => ("", ""),
         };
         let release = &journal.state.candidate.release;
+        let head = format!("{since:>7.1} s  {release}  ");
+        let mut text = entry.happening.to_string();
+        if self.terminal {
+            text = folded(&text, head.chars().count(), columns());
+        }
         // A closed terminal must not end a rollout.
         let clear = self.clear();
-        let _ = writeln!(
-            self.to,
-            "{clear}{since:>7.1} s  {release}  {on}{}{off}",
-            entry.happening
-        );
+        let _ = writeln!(self.to, "{clear}{head}{on}{text}{off}");
     }
 
     fn looked(&mut self, journal: &Journal) {
@@ -138,6 +161,17 @@ impl Observer for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_line_goes_on_below_its_text() {
+        assert_eq!(folded("one two three", 4, 11), "one two\n    three");
+        assert_eq!(folded("as it is", 4, 80), "as it is");
+        assert_eq!(
+            folded("unbreakable word", 2, 6),
+            "unbreakable\n  word",
+            "no word is cut"
+        );
+    }
 
     #[test]
     fn a_line_that_is_written_over_never_wraps() {

@@ -125,7 +125,14 @@ fn times(report: &Report) -> Markup {
     let rows = [
         ("First message", "of the new release", times.first_message),
         ("First failure", "of the new release", times.first_failure),
-        ("Contained", "a worker stopped itself", times.contained),
+        (
+            "Contained",
+            match times.contained {
+                Some(_) => "a worker stopped itself",
+                None => "no worker stopped itself",
+            },
+            times.contained,
+        ),
         ("Suspected", "the canary at a trickle", times.suspected),
         ("Decided", "promotion or rollback", times.decided),
         ("Removed", "its last process gone", times.removed),

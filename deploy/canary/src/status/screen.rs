@@ -155,7 +155,7 @@ fn sharing(status: &Status, paint: Paint) -> Vec<String> {
         (Some(share), wanted) => filled(share, wanted),
         (None, _) => String::new(),
     };
-    vec![
+    let mut lines = vec![
         paint.tone(Tone::Strong, "canary service"),
         format!(
             "  share    wanted {:>6} measured {:>6}  {bar}  {:.0}/s in all",
@@ -163,7 +163,15 @@ fn sharing(status: &Status, paint: Paint) -> Vec<String> {
             percent(measured.share),
             measured.per_second
         ),
-    ]
+    ];
+    // Why so little is measured.
+    let open = measured.contained.filter(|span| span.to >= measured.at);
+    if let (Some(span), None) = (open, status.ended) {
+        let since = time_of_day(span.from);
+        let text = format!("  breaker  first open at {since}: a canary has stopped itself, and only probes");
+        lines.push(paint.tone(Tone::Bad, &text));
+    }
+    lines
 }
 
 /// A bar of a part of the whole, with a mark where it should be.

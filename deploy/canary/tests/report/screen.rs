@@ -1,7 +1,7 @@
 //! The status on a terminal.
 
 use canary::discretion::Discretion;
-use canary::journal::Journal;
+use canary::journal::{Journal, Span};
 use canary::rollout::{Hold, HoldReason};
 use canary::status::Status;
 use canary::status::screen::{COLUMNS, Paint, lines, odds};
@@ -22,7 +22,19 @@ fn everything_fits_on_the_smallest_terminal() {
         until: at(3630),
         shut: false,
     });
-    for journal in [under_way(40, 0.005), held, rolled_back(), promoted(), hostile()] {
+    let mut contained = held.clone();
+    contained.measured.contained = Some(Span {
+        from: at(20),
+        to: contained.measured.at,
+    });
+    for journal in [
+        under_way(40, 0.005),
+        held,
+        contained,
+        rolled_back(),
+        promoted(),
+        hostile(),
+    ] {
         let lines = screen(&journal, 23, Paint::Plain);
         assert!(lines.len() <= 23, "{} rows:\n{}", lines.len(), lines.join("\n"));
         for line in &lines {
@@ -30,6 +42,25 @@ fn everything_fits_on_the_smallest_terminal() {
             assert!(!line.chars().any(char::is_control), "{line:?}");
         }
     }
+}
+
+#[test]
+fn a_canary_that_has_stopped_itself_is_said_to() {
+    let mut journal = under_way(40, 0.02);
+    let said = |journal: &Journal| {
+        screen(journal, 23, Paint::Plain)
+            .join("\n")
+            .contains("has stopped itself")
+    };
+    assert!(!said(&journal));
+    let now = journal.measured.at;
+    journal.measured.contained = Some(Span {
+        from: at(20),
+        to: now,
+    });
+    assert!(said(&journal));
+    journal.measured.at = now.after(1);
+    assert!(!said(&journal), "its breaker has closed again");
 }
 
 #[test]
