@@ -4,6 +4,9 @@ use super::memory::MemoryStore;
 use super::*;
 use crate::rollout::{Definition, Kind, Revision, begin};
 
+#[cfg(feature = "ecs")]
+mod localstack;
+
 fn journal(name: &str) -> Journal {
     let revision = Revision {
         release: Release::new(name).unwrap(),
@@ -97,28 +100,40 @@ async fn a_cut_off_or_newer_journal_is_a_clear_error_and_stays_as_it_is() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_writers_at_once_one_wins() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = FileStore::open(directory.path()).unwrap();
-    let mut version = store.write(&journal("a"), None).await.unwrap();
-    for _ in 0..20 {
-        let writers: Vec<_> = (0..4)
-            .map(|_| {
+/// Of writers that have read the same version at once, exactly one writes, and the journal is what it wrote.
+async fn one_wins(store: impl Store + Clone + Send + Sync + 'static, rounds: usize) {
+    let mut version = None;
+    for _ in 0..rounds {
+        // Each writes its own: a store may take the same text for its own that it has lost the answer of.
+        let writers: Vec<_> = ["a", "b", "c", "d", "e", "f"]
+            .map(|name| {
                 let (store, version) = (store.clone(), version.clone());
-                tokio::spawn(async move { store.write(&journal("a"), Some(&version)).await })
+                tokio::spawn(async move {
+                    let written = store.write(&journal(name), version.as_ref()).await;
+                    (name, written)
+                })
             })
-            .collect();
+            .into();
         let mut won = Vec::new();
         for writer in writers {
             match writer.await.unwrap() {
-                Ok(version) => won.push(version),
-                Err(error) => assert!(matches!(error, StoreError::Conflict), "{error}"),
+                (name, Ok(version)) => won.push((name, version)),
+                (name, Err(error)) => assert!(matches!(error, StoreError::Conflict), "{name}: {error}"),
             }
         }
-        assert_eq!(won.len(), 1);
-        version = won.remove(0);
+        assert_eq!(won.len(), 1, "{won:?}");
+        let (name, written) = won.remove(0);
+        let (read, now) = store.read().await.unwrap().unwrap();
+        assert_eq!(now, written);
+        assert_eq!(read.state.candidate.release, Release::new(name).unwrap());
+        version = Some(written);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_writers_of_a_file_at_once_one_wins() {
+    let directory = tempfile::tempdir().unwrap();
+    one_wins(FileStore::open(directory.path()).unwrap(), 20).await;
 }
 
 #[test]
