@@ -32,7 +32,7 @@ use worker::release::Release;
 use super::{Fleet, FleetError, Service, ServiceView, View};
 use crate::moment::Moment;
 use crate::rollout::{Count, Facts, Revision};
-use api::{Cluster, RolloutState, ServiceState};
+use api::{Cluster, RolloutState, ServiceState, pages};
 use definition::Definition;
 use tasks::Watch;
 
@@ -41,8 +41,13 @@ use parameters::{Control, Parameters};
 pub use release::Origin;
 use scaling::Scaling;
 
-/// How often ECS is asked.
+/// How often ECS is asked, where [`READS`] allows it.
 const LOOK: Duration = Duration::from_secs(3);
+/// Calls of `ListTasks` and `DescribeTasks` a second: half of what ECS allows an account in a Region for long. The other half is for
+/// everybody else there, another rollout among them.
+///
+/// Source: "Request throttling for the Amazon ECS API", cluster resource read actions: a bucket of 100, refilled by 20 a second.
+const READS: f64 = 10.0;
 /// How long ECS may go on showing a service as it was before a change.
 const STALE: Duration = Duration::from_secs(60);
 
@@ -90,6 +95,8 @@ pub struct Ecs {
     watch: Watch,
     known: BTreeMap<String, Known>,
     looked: Option<Instant>,
+    /// From one look to the next: the more tasks, the longer.
+    pause: Duration,
     view: View,
     told: Vec<String>,
     /// Whether autoscaling is known to be held by this process.
@@ -143,6 +150,7 @@ impl Ecs {
             watch: Watch::default(),
             known: BTreeMap::new(),
             looked: None,
+            pause: LOOK,
             view: View::default(),
             told: Vec::new(),
             holds: false,
@@ -288,10 +296,14 @@ impl Ecs {
         let states = self.states().await?;
         let (mut started, mut ended, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         let mut views = BTreeMap::new();
+        let mut reads = 0;
         for service in Service::ALL {
             let name = self.name(service).to_owned();
             let mut arns = self.cluster.tasks(&name, false).await?;
-            arns.extend(self.watch.unknown(self.cluster.tasks(&name, true).await?));
+            let over = self.cluster.tasks(&name, true).await?;
+            reads += pages(arns.len()) + pages(over.len());
+            arns.extend(self.watch.unknown(over));
+            reads += pages(arns.len());
             // Asked for one after the other: a task that moved in between is in both lists.
             let described = self.cluster.described(&arns).await?.into_iter();
             let tasks: BTreeMap<_, _> = described.map(|task| (task.arn.clone(), task)).collect();
@@ -314,6 +326,7 @@ impl Ecs {
             };
             views.insert(service, self.settled(service, state, view));
         }
+        self.pause = LOOK.max(Duration::from_secs_f64(reads as f64 / READS));
         self.keep_share(&states).await?;
         notes.retain(|note| !self.told.contains(note));
         self.told.extend(notes.iter().cloned());
@@ -472,7 +485,7 @@ impl Fleet for Ecs {
     }
 
     async fn observe(&mut self) -> Result<View, FleetError> {
-        if self.looked.is_some_and(|looked| looked.elapsed() < LOOK) {
+        if self.looked.is_some_and(|looked| looked.elapsed() < self.pause) {
             // What came and went was told once.
             return Ok(View {
                 started: Vec::new(),

@@ -20,8 +20,13 @@ use crate::moment::Moment;
 const PAGE: usize = 100;
 /// ECS's most for one call of `UpdateTaskProtection`.
 const PROTECTED: usize = 10;
-/// Pages of tasks that are read of one service: ECS allows 5,000 tasks a service.
-const PAGES: usize = 60;
+/// Pages of tasks that are read of one service: ECS allows 5,000 tasks a service, and twice as many run while a deployment replaces them.
+const PAGES: usize = 120;
+
+/// Requests that it takes to list so many tasks.
+pub(super) fn pages(tasks: usize) -> usize {
+    tasks.div_ceil(PAGE).max(1)
+}
 
 /// A service, as ECS describes it.
 #[derive(Clone, Debug, Default, PartialEq)]

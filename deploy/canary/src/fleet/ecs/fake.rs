@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) failures: BTreeMap<String, u64>,
     /// Each so manieth call is throttled; 0 for none.
     pub(crate) throttled: u64,
+    /// What may be asked of tasks; without it, anything.
+    pub(crate) reads: Option<Bucket>,
     /// How long `DescribeServices` shows a service as it was.
     pub(crate) lag: Duration,
     calls: u64,
@@ -72,6 +74,34 @@ pub(crate) struct World {
     pub(crate) takes_no_metrics: bool,
     /// Every operation that was called.
     pub(crate) called: BTreeSet<String>,
+}
+
+/// A token bucket of requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bucket {
+    pub(crate) most: f64,
+    pub(crate) per_second: f64,
+    pub(crate) tokens: f64,
+    pub(crate) filled: Moment,
+    pub(crate) taken: u64,
+    pub(crate) refused: u64,
+}
+
+impl Bucket {
+    /// Whether there was a token for a request.
+    fn take(&mut self, now: Moment) -> bool {
+        let grown = now.since(self.filled).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + grown).min(self.most);
+        self.filled = now;
+        let is_there = self.tokens >= 1.0;
+        if is_there {
+            self.tokens -= 1.0;
+            self.taken += 1;
+        } else {
+            self.refused += 1;
+        }
+        is_there
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -141,6 +171,7 @@ impl Fake {
             protects: BTreeSet::new(),
             failures: BTreeMap::new(),
             throttled: 0,
+            reads: None,
             lag: Duration::ZERO,
             calls: 0,
             next: 1,
@@ -472,19 +503,32 @@ impl World {
         described
     }
 
+    /// A page of a hundred; the token is where the next one begins.
     fn list_tasks(&self, input: &Value) -> Value {
         let ends = input["desiredStatus"] == "STOPPED";
         let tasks = self.tasks.iter();
-        let listed =
-            tasks.filter(|task| task.service == input["serviceName"] && task.stopping.is_some() == ends);
-        json!({"taskArns": listed.map(|task| &task.arn).collect::<Vec<_>>()})
+        let listed: Vec<&String> = tasks
+            .filter(|task| task.service == input["serviceName"] && task.stopping.is_some() == ends)
+            .map(|task| &task.arn)
+            .collect();
+        let from = input["nextToken"]
+            .as_str()
+            .map_or(0, |token| token.parse().unwrap());
+        let to = listed.len().min(from + 100);
+        let mut page = json!({"taskArns": listed[from..to]});
+        if to < listed.len() {
+            page["nextToken"] = json!(to.to_string());
+        }
+        page
     }
 
     fn named<'a>(&'a self, input: &'a Value) -> impl Iterator<Item = &'a Task> {
         let wanted = input["tasks"].as_array().unwrap();
+        assert!(wanted.len() <= 100, "ECS takes a hundred at once");
+        let wanted: BTreeSet<&str> = wanted.iter().filter_map(Value::as_str).collect();
         self.tasks
             .iter()
-            .filter(move |task| wanted.iter().any(|arn| *arn == json!(task.arn)))
+            .filter(move |task| wanted.contains(task.arn.as_str()))
     }
 
     fn ecs(&mut self, operation: &str, input: &Value) -> Value {

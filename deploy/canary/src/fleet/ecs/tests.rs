@@ -8,7 +8,7 @@ use std::time::UNIX_EPOCH;
 
 use tokio_util::sync::CancellationToken;
 
-use super::fake::{CANARY, CONTROL, Fake, STABLE, World};
+use super::fake::{Bucket, CANARY, CONTROL, Fake, STABLE, World};
 use super::*;
 use crate::cloudwatch::Publisher;
 use crate::drive::{
@@ -218,6 +218,52 @@ impl Bench {
             .map(ToString::to_string)
             .unwrap_or_default()
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_tasks_are_looked_at_within_half_of_what_ecs_allows() {
+    let bench = Bench::new().await;
+    let now = bench.now();
+    bench.fake.change(|world| {
+        world.services.get_mut(STABLE).unwrap().desired = 1000;
+        // Half of a bucket of 100 that 20 a second fill.
+        world.reads = Some(Bucket {
+            most: 50.0,
+            per_second: 10.0,
+            tokens: 50.0,
+            filled: now,
+            taken: 0,
+            refused: 0,
+        });
+    });
+    let mut fleet = Ecs::new(&bench.config, options(), bench.clock);
+    fleet.set_share(0.25);
+    let image = format!("r/orders-worker@sha256:{}", "b".repeat(64));
+    let origin = Origin::Image(image, BTreeMap::new());
+    let release = Release::new("b").unwrap();
+    let revision = fleet.revision(&release, &origin, None).await.unwrap();
+    let mut view = View::default();
+    for service in [Service::Canary, Service::Stable] {
+        fleet.run(service, &revision, Count::Few).await.unwrap();
+        for _ in 0..90 {
+            view = fleet.observe().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    assert_eq!(
+        (view.stable.processes.len(), view.canary.processes.len()),
+        (1000, 334)
+    );
+    assert!(
+        view.stable
+            .processes
+            .iter()
+            .all(|process| process.release == release)
+    );
+    let reads = bench.fake.change(|world| world.reads.unwrap());
+    assert_eq!(reads.refused, 0, "{reads:?}");
+    // And it does look: 28 requests each time at least.
+    assert!(reads.taken > 28 * 20, "{reads:?}");
 }
 
 fn is_step(journal: &Journal) -> bool {

@@ -106,6 +106,11 @@ impl World {
         if throttles && !operation.is_empty() {
             return error("ThrottlingException");
         }
+        let now = self.now();
+        let reads = matches!(operation, "ListTasks" | "DescribeTasks");
+        if reads && self.reads.as_mut().is_some_and(|reads| !reads.take(now)) {
+            return error("ThrottlingException");
+        }
         let input = request
             .body()
             .bytes()
