@@ -168,6 +168,7 @@ ROLES = {
         [
             ("ecs:RegisterTaskDefinition", [ANY], {}),
             ("cloudwatch:PutMetricData", [ANY], NAMESPACE),
+            ("ec2:DescribeSubnets", [ANY], {}),
             ("iam:PassRole", [role("orders-worker-task-us-east-1")], TO_TASKS),
             ("sqs:SendMessage", [MAIN, HANDOVER, DEAD], {}),
             ("sqs:ReceiveMessage", [MAIN, HANDOVER, DEAD], {}),
@@ -185,6 +186,8 @@ ROLES = {
             ("sqs:ChangeMessageVisibility", [DEAD], {}),
             ("sqs:SendMessage", [MAIN, HANDOVER], {}),
             ("sqs:ListDeadLetterSourceQueues", [DEAD], {}),
+            # Without EC2's SDK: not found by its name in the source.
+            ("ec2:DescribeSubnets", [ANY], {}),
         ],
         [
             ("iam:PassRole", [role("orders-worker-task-us-east-1")], {"iam:PassedToService": "ec2.amazonaws.com"}),
@@ -194,7 +197,7 @@ ROLES = {
             ("application-autoscaling:DeleteScalingPolicy", [TARGET], {}),
             ("cloudwatch:DeleteAlarms", [arn("cloudwatch", "alarm:orders-canary-failing")], {}),
             ("cloudwatch:PutMetricData", [ANY], {}),
-            ("ec2:DescribeSubnets", [ANY], {}),
+            ("ec2:DescribeInstances", [ANY], {}),
         ],
     ),
     "TestRole": (

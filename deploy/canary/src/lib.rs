@@ -26,6 +26,7 @@ pub mod moment;
 pub mod notify;
 pub mod place;
 pub mod plan;
+mod query;
 pub mod redrive;
 pub mod report;
 pub mod rollout;

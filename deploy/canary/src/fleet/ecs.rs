@@ -15,7 +15,9 @@ pub(crate) mod fake;
 mod parameters;
 mod preflight;
 mod release;
+mod room;
 mod scaling;
+mod subnets;
 mod tasks;
 #[cfg(test)]
 mod tests;
@@ -99,6 +101,8 @@ pub struct Ecs {
     pause: Duration,
     view: View,
     told: Vec<String>,
+    /// What preflight has to tell, until the next look.
+    noted: Vec<String>,
     /// Whether autoscaling is known to be held by this process.
     holds: bool,
     /// When this process began to look: older events are old news.
@@ -153,6 +157,7 @@ impl Ecs {
             pause: LOOK,
             view: View::default(),
             told: Vec::new(),
+            noted: Vec::new(),
             holds: false,
             since: clock.now().into(),
             clock,
@@ -294,7 +299,7 @@ impl Ecs {
 
     async fn look(&mut self) -> Result<View, String> {
         let states = self.states().await?;
-        let (mut started, mut ended, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut started, mut ended, mut notes) = (Vec::new(), Vec::new(), std::mem::take(&mut self.noted));
         let mut views = BTreeMap::new();
         let mut reads = 0;
         for service in Service::ALL {

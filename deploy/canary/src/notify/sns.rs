@@ -1,30 +1,27 @@
-//! SNS, by its query protocol: one action does not carry a whole SDK. Signed by AWS's own library.
-
-use std::time::SystemTime;
+//! SNS, by its [query protocol](crate::query).
 
 use aws_config::{BehaviorVersion, SdkConfig};
-use aws_credential_types::provider::ProvideCredentials as _;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::{Builder as HttpBuilder, tls};
 use hyper::Uri;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{HeaderName, HeaderValue};
 
 use super::http::Client;
 use super::{Note, Undelivered};
+use crate::query::{Place, form, headers};
 
 /// SNS's longest subject, in characters.
 const LONGEST_SUBJECT: usize = 100;
 
-const FORM: &str = "application/x-www-form-urlencoded";
+/// The version of SNS's API.
+const VERSION: &str = "2010-03-31";
 
 /// A topic to publish to.
 #[derive(Debug)]
 pub(super) struct Topic {
     client: Client,
     config: SdkConfig,
-    region: String,
+    place: Place,
     arn: String,
     uri: Uri,
 }
@@ -58,19 +55,15 @@ impl Topic {
             .http_client(http)
             .load()
             .await;
-        let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
-        let endpoint = std::env::var("AWS_ENDPOINT_URL_SNS")
-            .ok()
-            .or_else(|| config.endpoint_url().map(str::to_owned))
-            .unwrap_or_else(|| format!("https://sns.{region}.amazonaws.com{suffix}"));
-        let uri = format!("{}/", endpoint.trim_end_matches('/'));
-        let uri = uri
+        let place = Place::new("sns", &region, &config);
+        let uri: Uri = place
+            .url
             .parse()
-            .map_err(|error| lasting(format!("endpoint {uri}: {error}")))?;
+            .map_err(|error| lasting(format!("endpoint {}: {error}", place.url)))?;
         Ok(Self {
             client: Client::new()?,
             config,
-            region,
+            place,
             arn: arn.to_owned(),
             uri,
         })
@@ -88,55 +81,18 @@ impl Topic {
     }
 
     async fn call(&self, action: &str, fields: &[(&str, &str)]) -> Result<(), Undelivered> {
-        let form = form_urlencoded::Serializer::new(String::new())
-            .append_pair("Action", action)
-            .append_pair("Version", "2010-03-31")
-            .extend_pairs(fields)
-            .finish();
-        let headers = self.sign(&form).await?;
+        let form = form(action, VERSION, fields.iter().copied());
+        let signed = headers(&self.config, &self.place, &form).await;
+        let signed = signed.map_err(|error| Undelivered::new(error.to_string(), error.passes))?;
+        let header = |(name, value): (String, String)| -> Result<_, Undelivered> {
+            let lasting =
+                |error: &dyn std::fmt::Display| Undelivered::new(format!("cannot be signed: {error}"), false);
+            let name: HeaderName = name.parse().map_err(|error| lasting(&error))?;
+            let value = HeaderValue::from_str(&value).map_err(|error| lasting(&error))?;
+            Ok((name, value))
+        };
+        let headers: Vec<_> = signed.into_iter().map(header).collect::<Result<_, _>>()?;
         self.client.post(self.uri.clone(), headers, form).await
-    }
-
-    async fn sign(&self, form: &str) -> Result<Vec<(HeaderName, HeaderValue)>, Undelivered> {
-        let provider = self.config.credentials_provider();
-        let provider = provider.ok_or_else(|| Undelivered::new("there are no credentials", false))?;
-        let credentials = provider.provide_credentials().await;
-        // Credentials are fetched: what does not answer now may later.
-        let identity = credentials
-            .map_err(|error| Undelivered::new(format!("no credentials: {error}"), true))?
-            .into();
-        let lasting =
-            |error: &dyn std::fmt::Display| Undelivered::new(format!("cannot be signed: {error}"), false);
-        let params = v4::SigningParams::builder()
-            .identity(&identity)
-            .region(&self.region)
-            .name("sns")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| lasting(&error))?
-            .into();
-        let uri = self.uri.to_string();
-        let signed = [("content-type", FORM)];
-        let request = SignableRequest::new(
-            "POST",
-            &uri,
-            signed.into_iter(),
-            SignableBody::Bytes(form.as_bytes()),
-        )
-        .map_err(|error| lasting(&error))?;
-        let (instructions, _) = sign(request, &params)
-            .map_err(|error| lasting(&error))?
-            .into_parts();
-        let mut headers = vec![(CONTENT_TYPE, HeaderValue::from_static(FORM))];
-        for (name, value) in instructions.headers() {
-            let name = name.parse().map_err(|error| lasting(&error))?;
-            headers.push((
-                name,
-                HeaderValue::from_str(value).map_err(|error| lasting(&error))?,
-            ));
-        }
-        Ok(headers)
     }
 }
 

@@ -9,7 +9,7 @@ use aws_sdk_ecs::config::interceptors::FinalizerInterceptorContextRef;
 use aws_sdk_ecs::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_ecs::error::BoxError;
 use aws_sdk_ecs::types::{
-    DeploymentRolloutState, DesiredStatus, HealthStatus, TaskDefinitionField, TaskStopCode,
+    DeploymentRolloutState, DesiredStatus, HealthStatus, LaunchType, TaskDefinitionField, TaskStopCode,
 };
 use serde_json::{Value, json};
 
@@ -41,6 +41,30 @@ pub(super) struct ServiceState {
     pub(super) deployments: Vec<Deployment>,
     /// The latest events, newest first.
     pub(super) events: Vec<Said>,
+    /// Where its tasks run.
+    pub(super) placement: Placement,
+}
+
+/// Where the tasks of a service run, and how they are replaced.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Placement {
+    /// Each task has an address in one of them; none where tasks share their instance's.
+    pub(super) subnets: Vec<String>,
+    /// Who provides for the tasks; `FARGATE` where the launch type says so.
+    pub(super) providers: Vec<Provider>,
+    /// Tasks that there may be at most during a deployment, in percent.
+    pub(super) most_percent: u32,
+    /// Tasks that must be healthy during a deployment, in percent.
+    pub(super) least_percent: u32,
+}
+
+/// A capacity provider's part in a service.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Provider {
+    pub(super) name: String,
+    /// Tasks that it gets first.
+    pub(super) base: u32,
+    pub(super) weight: u32,
 }
 
 /// A line that ECS has written about a service.
@@ -268,10 +292,45 @@ fn count(number: i32) -> u32 {
     u32::try_from(number).unwrap_or(0)
 }
 
+fn placement(service: &aws_sdk_ecs::types::Service) -> Placement {
+    let network = service.network_configuration.as_ref();
+    let network = network.and_then(|network| network.awsvpc_configuration.as_ref());
+    let strategy = service.capacity_provider_strategy.as_deref().unwrap_or_default();
+    let mut providers: Vec<Provider> = strategy
+        .iter()
+        .map(|item| Provider {
+            name: item.capacity_provider.clone(),
+            base: count(item.base),
+            weight: count(item.weight),
+        })
+        .collect();
+    if providers.is_empty() && service.launch_type == Some(LaunchType::Fargate) {
+        providers.push(Provider {
+            name: "FARGATE".to_owned(),
+            base: 0,
+            weight: 1,
+        });
+    }
+    let deployment = service.deployment_configuration.as_ref();
+    let percent = |value: Option<i32>, otherwise| value.map_or(otherwise, count);
+    Placement {
+        subnets: network.map_or_else(Vec::new, |network| network.subnets.clone()),
+        providers,
+        // ECS's own defaults of a service.
+        most_percent: percent(deployment.and_then(|deployment| deployment.maximum_percent), 200),
+        least_percent: percent(
+            deployment.and_then(|deployment| deployment.minimum_healthy_percent),
+            100,
+        ),
+    }
+}
+
 fn service_state(service: aws_sdk_ecs::types::Service) -> ServiceState {
+    let placement = placement(&service);
     let deployments = service.deployments.unwrap_or_default().into_iter();
     let events = service.events.unwrap_or_default().into_iter();
     ServiceState {
+        placement,
         status: service.status.unwrap_or_default(),
         desired: count(service.desired_count),
         task_definition: service.task_definition.unwrap_or_default(),

@@ -73,6 +73,15 @@ impl Definition {
         self.worker()["image"].as_str().unwrap_or_default()
     }
 
+    /// vCPUs of a task: ECS has them as units of which 1,024 make one, or takes them as `.25 vCPU`.
+    pub(super) fn vcpus(&self) -> Option<f64> {
+        let cpu = self.json["cpu"].as_str()?.to_ascii_lowercase();
+        match cpu.strip_suffix("vcpu") {
+            Some(whole) => whole.trim().parse().ok(),
+            None => cpu.trim().parse().ok().map(|units: f64| units / 1024.0),
+        }
+    }
+
     pub(super) fn has_health_check(&self) -> bool {
         self.worker()["healthCheck"].is_object()
     }

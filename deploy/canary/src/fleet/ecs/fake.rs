@@ -50,6 +50,12 @@ pub(crate) struct World {
     pub(crate) objects: BTreeMap<String, (Vec<u8>, u64)>,
     pub(crate) target: Option<Target>,
     pub(crate) alarms: Vec<String>,
+    /// Free addresses of the subnets.
+    pub(crate) subnets: BTreeMap<String, u32>,
+    /// vCPUs of the account on Fargate: in use, and allowed; what CloudWatch does not know it leaves out.
+    pub(crate) vcpus: Option<(f64, f64)>,
+    /// Operations that the caller may not call.
+    pub(crate) forbidden: BTreeSet<String>,
     /// Releases whose tasks do not start, by service.
     pub(crate) never_start: BTreeSet<(String, String)>,
     /// Releases whose tasks protect themselves.
@@ -167,6 +173,9 @@ impl Fake {
                 in_suspended: false,
             }),
             alarms: Vec::new(),
+            subnets: BTreeMap::from(["subnet-a", "subnet-b"].map(|name| (name.to_owned(), 100))),
+            vcpus: Some((10.0, 100.0)),
+            forbidden: BTreeSet::new(),
             never_start: BTreeSet::new(),
             protects: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -433,7 +442,9 @@ impl World {
             })
             .collect();
         json!({"serviceName": name, "status": "ACTIVE", "desiredCount": service.desired, "runningCount": 0, "pendingCount": 0,
-               "taskDefinition": service.task_definition, "deployments": deployments, "events": []})
+               "taskDefinition": service.task_definition, "deployments": deployments, "events": [],
+               "launchType": "FARGATE", "networkConfiguration": {"awsvpcConfiguration": {"subnets": ["subnet-a", "subnet-b"]}},
+               "deploymentConfiguration": {"maximumPercent": 200, "minimumHealthyPercent": 100}})
     }
 
     fn lagging(&self, name: &str) -> Value {

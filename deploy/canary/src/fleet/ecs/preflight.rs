@@ -1,7 +1,4 @@
 //! What is looked at before a rollout begins. Nothing is changed.
-//!
-//! Not asked: whether the subnets have addresses and the account vCPUs for the canary's tasks. ECS says so within seconds of its
-//! own accord, in the service's events, which the timeline shows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,7 +26,8 @@ const PAGES: usize = 20;
 /// What the checks ask besides ECS.
 #[derive(Debug)]
 pub(super) struct Clients {
-    cloudwatch: Client,
+    pub(super) config: SdkConfig,
+    pub(super) cloudwatch: Client,
     queues: Queues,
 }
 
@@ -59,6 +57,7 @@ impl Queues {
 impl Clients {
     pub(super) fn new(config: &SdkConfig) -> Self {
         Self {
+            config: config.clone(),
             cloudwatch: Client::new(config),
             queues: Queues::Sqs(Sqs::new(config, PATIENCE)),
         }
@@ -74,7 +73,7 @@ impl Clients {
 }
 
 impl Ecs {
-    pub(super) async fn preflight(&self, candidate: &Revision) -> Result<Facts, String> {
+    pub(super) async fn preflight(&mut self, candidate: &Revision) -> Result<Facts, String> {
         let states = self.states().await?;
         let (stable, canary) = (&states[&Service::Stable], &states[&Service::Canary]);
         self.at_rest(stable, canary)?;
@@ -95,6 +94,9 @@ impl Ecs {
         let mut wrong = definitions(&self.parameters.names.control, candidate, &after, before.as_ref());
         wrong.extend(self.alarms().await?);
         wrong.extend(self.queues(&after).await);
+        let room = self.room(&states, &after).await;
+        wrong.extend(room.wrong);
+        self.noted.extend(room.notes);
         if !wrong.is_empty() {
             return Err(wrong.join("; "));
         }

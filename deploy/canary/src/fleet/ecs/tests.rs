@@ -225,12 +225,14 @@ async fn a_thousand_tasks_are_looked_at_within_half_of_what_ecs_allows() {
     let bench = Bench::new().await;
     let now = bench.now();
     bench.fake.change(|world| {
+        // The old tasks stay while the new ones run: a deployment that is stuck, with as many as there can be.
+        world.protects.insert("a".to_owned());
         world.services.get_mut(STABLE).unwrap().desired = 1000;
-        // Half of a bucket of 100 that 20 a second fill.
+        // ECS fills it by 20 a second; the other half is for others.
         world.reads = Some(Bucket {
-            most: 50.0,
+            most: 100.0,
             per_second: 10.0,
-            tokens: 50.0,
+            tokens: 100.0,
             filled: now,
             taken: 0,
             refused: 0,
@@ -250,20 +252,88 @@ async fn a_thousand_tasks_are_looked_at_within_half_of_what_ecs_allows() {
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
-    assert_eq!(
-        (view.stable.processes.len(), view.canary.processes.len()),
-        (1000, 334)
-    );
-    assert!(
-        view.stable
+    let of = |service: &ServiceView| {
+        let new = service
             .processes
             .iter()
-            .all(|process| process.release == release)
+            .filter(|process| process.release == release);
+        new.count()
+    };
+    assert_eq!((of(&view.stable), of(&view.canary)), (1000, 334));
+    assert!(
+        view.stable.processes.len() > 1900,
+        "{}",
+        view.stable.processes.len()
     );
     let reads = bench.fake.change(|world| world.reads.unwrap());
     assert_eq!(reads.refused, 0, "{reads:?}");
     // And it does look: 28 requests each time at least.
     assert!(reads.taken > 28 * 20, "{reads:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rollout_begins_only_where_there_is_room_for_it() {
+    type Change = fn(&mut World);
+    // One canary task beside three of stable, of 0.25 vCPU each; the promotion may start three at once, and needs one.
+    let cases: [(Change, Option<&str>, &[&str]); 6] = [
+        (|_| {}, None, &[]),
+        (
+            |world| world.subnets.values_mut().for_each(|free| *free = 0),
+            Some(
+                "addresses in the subnets subnet-a (0), subnet-b (0): free are 0; expected 2 at least, for canary tasks (1) and the first of the promotion (1)",
+            ),
+            &[],
+        ),
+        (
+            |world| world.vcpus = Some((99.75, 100.0)),
+            Some("vCPUs of the account on Fargate, Standard/OnDemand: free are 0.25; expected 0.5 at least"),
+            &[],
+        ),
+        (
+            |world| {
+                world.subnets = BTreeMap::from([("subnet-a".to_owned(), 0), ("subnet-b".to_owned(), 2)]);
+                world.vcpus = Some((99.5, 100.0));
+            },
+            None,
+            &["free are 2; 4 would be needed", "free are 0.5; 1 would be needed"],
+        ),
+        (
+            |world| world.forbidden = ["DescribeSubnets", "GetMetricData"].map(str::to_owned).into(),
+            None,
+            &[
+                "DescribeSubnets: UnauthorizedOperation: not for you",
+                "GetMetricData: AccessDenied: not for you",
+            ],
+        ),
+        (|world| world.vcpus = None, None, &["CloudWatch has no usage"]),
+    ];
+    for (change, refused, notes) in cases {
+        let bench = Bench::new().await;
+        bench.fake.change(change);
+        let outcome = bench.to_the_end().await;
+        let journal = bench.journal().await.unwrap();
+        let troubles: Vec<&str> = journal
+            .timeline
+            .iter()
+            .filter_map(|entry| {
+                let Happening::Trouble { text } = &entry.happening else {
+                    return None;
+                };
+                Some(text.as_str())
+            })
+            .collect();
+        match refused {
+            Some(text) => {
+                assert!(bench.reason().await.contains(text), "{}", bench.reason().await);
+                assert_eq!(bench.fake.change(|world| world.deeds.clone()), ["registered b"]);
+            }
+            None => assert_eq!(outcome, Outcome::Promoted, "{}", bench.reason().await),
+        }
+        assert_eq!(troubles.len(), notes.len(), "{troubles:?}");
+        for (trouble, note) in troubles.iter().zip(notes) {
+            assert!(trouble.contains(note), "{trouble}: {note}");
+        }
+    }
 }
 
 fn is_step(journal: &Journal) -> bool {

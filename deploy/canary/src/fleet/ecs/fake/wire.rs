@@ -124,7 +124,9 @@ impl World {
             "AnyScaleFrontendService" => Ok(self.autoscaling(operation, &input)),
             "AmazonSSM" => self.ssm(operation, &input),
             _ if request.uri().ends_with("/operation/PutMetricData") => return self.publish(request),
-            _ if request.uri().contains("GraniteServiceVersion20100801") => return self.alarms(),
+            _ if request.uri().ends_with("/DescribeAlarms") => return self.alarms(),
+            _ if request.uri().ends_with("/GetMetricData") => return self.usage(),
+            _ if input_of(request).contains("Action=DescribeSubnets") => return self.subnets(request),
             _ => return self.s3(request),
         };
         match output {
@@ -168,6 +170,46 @@ impl World {
         self.published.push(values.collect());
         in_cbor(200, &json!({}))
     }
+
+    fn usage(&self) -> HttpResponse {
+        if self.forbidden.contains("GetMetricData") {
+            return in_cbor(403, &json!({"__type": "AccessDenied", "message": "not for you"}));
+        }
+        let values = |value: Option<f64>| value.into_iter().collect::<Vec<_>>();
+        let (used, quota) = self.vcpus.unzip();
+        in_cbor(
+            200,
+            &json!({"MetricDataResults": [{"Id": "quota", "Values": values(quota)}, {"Id": "used", "Values": values(used)}]}),
+        )
+    }
+
+    fn subnets(&self, request: &HttpRequest) -> HttpResponse {
+        let signed = request.headers().get("authorization").unwrap_or_default();
+        assert!(signed.contains("/us-east-1/ec2/aws4_request"), "{signed}");
+        if self.forbidden.contains("DescribeSubnets") {
+            let error = "<Error><Code>UnauthorizedOperation</Code><Message>not for you</Message></Error>";
+            return answer(403, format!("<Response><Errors>{error}</Errors></Response>"));
+        }
+        let form = input_of(request);
+        let named = self
+            .subnets
+            .iter()
+            .filter(|(name, _)| form.contains(name.as_str()));
+        let items: String = named
+            .map(|(name, free)| {
+                format!("<item><subnetId>{name}</subnetId><availableIpAddressCount>{free}</availableIpAddressCount></item>")
+            })
+            .collect();
+        answer(
+            200,
+            format!("<DescribeSubnetsResponse><subnetSet>{items}</subnetSet></DescribeSubnetsResponse>"),
+        )
+    }
+}
+
+fn input_of(request: &HttpRequest) -> &str {
+    let body = request.body().bytes().unwrap_or_default();
+    std::str::from_utf8(body).unwrap_or_default()
 }
 
 fn answer(status: u16, body: String) -> HttpResponse {
