@@ -193,8 +193,15 @@ impl Processes {
             }
             #[cfg(feature = "ecs")]
             Self::Ecs(fleet) => {
+                use crate::rollout::Kind;
+
                 let shares = plan.steps.iter().map(|step| step.share);
-                fleet.set_share(shares.fold(plan.bake.share, f64::max));
+                // What goes to all at once has no canary that there must be room for.
+                let share = match state.kind {
+                    Kind::Canary => shares.fold(plan.bake.share, f64::max),
+                    Kind::SkipCanary { .. } | Kind::Restore { .. } => 0.0,
+                };
+                fleet.set_share(share);
                 fleet.set_on_trial(state.abandoned().cloned());
             }
         }

@@ -458,7 +458,10 @@ impl Fleet for Local {
                 candidate.release
             ));
         }
-        Ok(Facts { baseline })
+        Ok(Facts {
+            baseline,
+            ..Facts::default()
+        })
     }
 
     async fn observe(&mut self) -> Result<View, FleetError> {

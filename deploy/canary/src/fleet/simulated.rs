@@ -267,7 +267,10 @@ impl Source for Simulated {
 impl Fleet for Simulated {
     async fn check(&mut self, _candidate: &Revision) -> Result<Facts, String> {
         let baseline = self.0.lock().unwrap().recorded.clone();
-        Ok(Facts { baseline })
+        Ok(Facts {
+            baseline,
+            ..Facts::default()
+        })
     }
 
     async fn observe(&mut self) -> Result<View, FleetError> {

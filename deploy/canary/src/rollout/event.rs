@@ -31,10 +31,12 @@ pub enum Event {
 }
 
 /// What the checks found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// What runs as stable; none before the first release ever.
     pub baseline: Option<Revision>,
+    /// Of what there is too little for a rollout to begin. What is put back is put back all the same, as far as it goes.
+    pub lacks: Vec<String>,
 }
 
 /// What the fleet looks like.
@@ -232,7 +234,7 @@ pub enum Happening {
         /// How it ended.
         text: String,
     },
-    /// Something did not work and is tried again.
+    /// Something did not work and is tried again, or may come not to work.
     Trouble {
         /// What.
         text: String,

@@ -106,10 +106,17 @@ impl Step<'_> {
                 let reason = Reason::Preflight { error: error.clone() };
                 self.end(Outcome::Refused, Some(reason));
             }
+            Ok(facts) if !facts.lacks.is_empty() && !self.state.is_restore() => {
+                let error = facts.lacks.join("; ");
+                self.end(Outcome::Refused, Some(Reason::Preflight { error }));
+            }
             Ok(facts) => {
                 self.state.baseline = facts.baseline.clone();
                 let baseline = facts.baseline.as_ref().map(|revision| revision.release.clone());
                 self.tell(Happening::Checked { baseline });
+                for text in facts.lacks.iter().cloned() {
+                    self.tell(Happening::Trouble { text });
+                }
                 match self.state.kind.clone() {
                     Kind::Canary => self.state.phase = Phase::Deploying { since: self.now },
                     Kind::SkipCanary { reason } | Kind::Restore { reason } => {

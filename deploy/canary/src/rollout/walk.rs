@@ -118,6 +118,7 @@ fn events(baseline: Option<&Revision>) -> Vec<(Moment, Event)> {
             SINCE,
             Event::Checked(Ok(Facts {
                 baseline: baseline.cloned(),
+                ..Facts::default()
             })),
         ),
         (SINCE, Event::Redriven(Ok("3".to_owned()))),
@@ -475,6 +476,29 @@ fn every_state_has_a_way_out_and_the_end_is_the_end() {
             if walk.nodes[*from].state.outcome().is_some() {
                 assert_eq!((from, transition.actions.len()), (to, 0), "{event:?}");
             }
+        }
+    }
+}
+
+#[test]
+fn what_there_is_no_room_for_is_refused_and_what_was_before_is_put_back_all_the_same() {
+    for walk in walks() {
+        let facts = Facts {
+            baseline: walk.baseline.clone(),
+            lacks: vec!["no room".to_owned()],
+        };
+        let begun = &walk.nodes[0].state;
+        assert_eq!(begun.phase, Phase::Preflight);
+        let after = step(&walk.course, begun, SINCE, &Event::Checked(Ok(facts)));
+        let trouble = Happening::Trouble {
+            text: "no room".to_owned(),
+        };
+        if matches!(walk.kind, Kind::Restore { .. }) {
+            assert!(matches!(after.state.phase, Phase::Promoting { .. }), "{after:?}");
+            assert!(after.happened.contains(&trouble), "{after:?}");
+        } else {
+            assert_eq!(after.state.outcome(), Some(Outcome::Refused));
+            assert!(after.state.reason().unwrap().to_string().contains("no room"));
         }
     }
 }

@@ -95,13 +95,16 @@ impl Ecs {
         wrong.extend(self.alarms().await?);
         wrong.extend(self.queues(&after).await);
         let room = self.room(&states, &after).await;
-        wrong.extend(room.wrong);
         self.noted.extend(room.notes);
         if !wrong.is_empty() {
+            wrong.extend(room.wrong);
             return Err(wrong.join("; "));
         }
         let baseline = before.as_ref().map(revision).transpose()?;
-        Ok(Facts { baseline })
+        Ok(Facts {
+            baseline,
+            lacks: room.wrong,
+        })
     }
 
     /// Nobody else may be at work on the services.
