@@ -1,6 +1,7 @@
 //! The wire of [`super::Fake`]: which operation a request is, the answers of the services beside ECS, and the HTTP connection that the
 //! SDKs take.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture};
@@ -124,9 +125,9 @@ impl World {
             "AnyScaleFrontendService" => Ok(self.autoscaling(operation, &input)),
             "AmazonSSM" => self.ssm(operation, &input),
             _ if request.uri().ends_with("/operation/PutMetricData") => return self.publish(request),
-            _ if request.uri().ends_with("/DescribeAlarms") => return self.alarms(),
-            _ if request.uri().ends_with("/GetMetricData") => return self.usage(),
-            _ if input_of(request).contains("Action=DescribeSubnets") => return self.subnets(request),
+            _ if request.uri().ends_with("/operation/GetMetricData") => return self.usage(request),
+            _ if request.uri().contains("GraniteServiceVersion20100801") => return self.alarms(),
+            _ if is_form(request) => return self.subnets(request),
             _ => return self.s3(request),
         };
         match output {
@@ -171,16 +172,47 @@ impl World {
         in_cbor(200, &json!({}))
     }
 
-    fn usage(&self) -> HttpResponse {
+    /// What the account uses of Fargate, and its quota, for whoever asks as the documentation says.
+    fn usage(&self, request: &HttpRequest) -> HttpResponse {
         if self.forbidden.contains("GetMetricData") {
             return in_cbor(403, &json!({"__type": "AccessDenied", "message": "not for you"}));
         }
-        let values = |value: Option<f64>| value.into_iter().collect::<Vec<_>>();
-        let (used, quota) = self.vcpus.unzip();
-        in_cbor(
-            200,
-            &json!({"MetricDataResults": [{"Id": "quota", "Values": values(quota)}, {"Id": "used", "Values": values(used)}]}),
-        )
+        let body = ciborium::from_reader(request.body().bytes().unwrap()).unwrap();
+        assert_eq!(text(&body, "ScanBy"), "TimestampDescending");
+        let queries = field(&body, "MetricDataQueries").into_array().unwrap();
+        let [used, quota] = &queries[..] else {
+            panic!("{queries:?}")
+        };
+        assert_eq!(
+            text(quota, "Expression"),
+            format!("SERVICE_QUOTA({})", text(used, "Id"))
+        );
+        let stat = field(used, "MetricStat");
+        let metric = field(&stat, "Metric");
+        let named = [
+            text(&metric, "Namespace"),
+            text(&metric, "MetricName"),
+            text(&stat, "Stat"),
+        ];
+        assert_eq!(named, ["AWS/Usage", "ResourceCount", "Maximum"]);
+        let dimensions = field(&metric, "Dimensions").into_array().unwrap();
+        let pairs = dimensions
+            .iter()
+            .map(|pair| format!("{}={}", text(pair, "Name"), text(pair, "Value")));
+        let pairs: BTreeSet<String> = pairs.collect();
+        let expected = [
+            "Class=Standard/OnDemand",
+            "Resource=vCPU",
+            "Service=Fargate",
+            "Type=Resource",
+        ];
+        assert!(pairs.iter().eq(expected), "{pairs:?}");
+        // The latest first; what was before is not to count.
+        let values = |value: Option<f64>| value.map_or_else(Vec::new, |latest| vec![latest, latest + 1000.0]);
+        let (now, allowed) = self.vcpus.unzip();
+        let results = [(quota, allowed), (used, now)];
+        let results = results.map(|(query, value)| json!({"Id": text(query, "Id"), "Values": values(value)}));
+        in_cbor(200, &json!({ "MetricDataResults": results }))
     }
 
     fn subnets(&self, request: &HttpRequest) -> HttpResponse {
@@ -190,13 +222,16 @@ impl World {
             let error = "<Error><Code>UnauthorizedOperation</Code><Message>not for you</Message></Error>";
             return answer(403, format!("<Response><Errors>{error}</Errors></Response>"));
         }
-        let form = input_of(request);
-        let named = self
-            .subnets
-            .iter()
-            .filter(|(name, _)| form.contains(name.as_str()));
+        let form = form_urlencoded::parse(request.body().bytes().unwrap());
+        let form: BTreeMap<String, String> = form.into_owned().collect();
+        assert_eq!(
+            (form["Action"].as_str(), form["Version"].as_str()),
+            ("DescribeSubnets", "2016-11-15")
+        );
+        let named = form.iter().filter(|(name, _)| name.starts_with("SubnetId."));
         let items: String = named
-            .map(|(name, free)| {
+            .map(|(_, name)| {
+                let free = self.subnets[name];
                 format!("<item><subnetId>{name}</subnetId><availableIpAddressCount>{free}</availableIpAddressCount></item>")
             })
             .collect();
@@ -207,9 +242,9 @@ impl World {
     }
 }
 
-fn input_of(request: &HttpRequest) -> &str {
-    let body = request.body().bytes().unwrap_or_default();
-    std::str::from_utf8(body).unwrap_or_default()
+/// Whether a request is of AWS's query protocol.
+fn is_form(request: &HttpRequest) -> bool {
+    request.headers().get("content-type") == Some("application/x-www-form-urlencoded")
 }
 
 fn answer(status: u16, body: String) -> HttpResponse {
