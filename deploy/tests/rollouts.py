@@ -387,14 +387,13 @@ SCENARIOS = {
         killed,
         killed_promoting,
         scaled,
-        watchdog_while_deploying,
         watchdog_before_promotion,
         watchdog_in_promotion,
         watchdog_after_promotion,
     )
 }
-# What only real containers do.
-OF_CONTAINERS = {function.__name__: function for function in (not_there, does_not_start)}
+# What only real containers do: to fail at the start, and to take a while for it.
+OF_CONTAINERS = {function.__name__: function for function in (not_there, does_not_start, watchdog_while_deploying)}
 
 
 def run(scenario, url, place):
