@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from application import APP, BUCKET, CANARY, CONTROL, JOURNAL, PINNED, STABLE, Cloud, Failure, Traffic, wait_for
 from processes import Processes
+from runtime_api import Lambda
 
 HERE = Path(__file__).resolve().parent
 PLAN = """
@@ -118,15 +120,38 @@ class Bench:
     def until(self, phase, seconds=180):
         wait_for(f"the phase {phase}", lambda: self.phase() == phase, seconds)
 
-    def watchdog(self, event=None, code=0):
+    def watchdog_environment(self):
+        """What the template sets; and that ministack has no Application Auto Scaling."""
+        template = (HERE.parent / "cloudformation" / "release-safety.yaml").read_text()
         environment = {
             "CANARY_APP": APP,
             "CANARY_CLUSTER": APP,
             "CANARY_JOURNAL": JOURNAL,
             "CANARY_CONTROL": f"ssm:{CONTROL}",
             "CANARY_STABLE_TASK_DEFINITION": f"ssm:{PINNED}",
-            "CANARY_AUTOSCALING": "false",
+            "CANARY_NOTIFY": "",
         }
+        self.expect("variables of the template", set(re.findall(r"^ +(CANARY_\w+):", template, re.MULTILINE)), set(environment))
+        return {**environment, "CANARY_AUTOSCALING": "false"}
+
+    @contextlib.contextmanager
+    def function(self, **changed):
+        """`canary watchdog` as a Lambda function: the process, and the runtime API that it is given."""
+        api = Lambda()
+        # As a process at any place: it is to reach the API, which is here.
+        settings = {**self.watchdog_environment(), **api.environment(), **changed}
+        environment = {"PATH": os.environ["PATH"], **self.cloud.environment(), **settings}
+        command = [self.place.canary, "watchdog"]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        try:
+            yield process, api
+        finally:
+            process.kill()  # Lambda asks nobody either
+            process.communicate()
+            api.server.shutdown()
+
+    def watchdog(self, event=None, code=0):
+        environment = self.watchdog_environment()
         tool = self.tool(
             "watchdog", "--event", "-", env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
@@ -348,6 +373,46 @@ def watchdog_after_promotion(bench):
     expect_restored(bench)
 
 
+def function(bench):
+    """The watchdog as a Lambda function: one process serves event after event, an error ends none, a wrong setting is said at once."""
+    schedule = {"source": "schedule"}
+    with bench.function() as (process, api):
+
+        def deed(event):
+            answer = api.invoke(event)
+            bench.expect("the application in the answer", answer["app"], APP)
+            return answer["outcome"]["deed"]
+
+        bench.expect("before any rollout", deed(schedule), "nothing")
+        bench.cloud.s3.put_object(Bucket=BUCKET, Key=f"{APP}/journal.json", Body=b"{")
+        error = api.invoke(schedule, "error")
+        if "the journal is broken" not in error["errorMessage"] or JOURNAL not in error["errorMessage"]:
+            raise Failure(f"a broken journal: {error}")
+        bench.cloud.s3.delete_object(Bucket=BUCKET, Key=f"{APP}/journal.json")
+        tool = bench.rollout("1.1.0")
+        bench.until("step")
+        for event in (schedule, ALARM, STOPPED, {"source": 7, "detail": []}, ["nonsense"], "nonsense", None):
+            bench.expect(f"while the tool lives, at {event!r}", deed(event), "nothing")
+        tool.kill()
+        tool.wait()
+        heartbeat = bench.cloud.journal()["owner"]["heartbeat"]
+        wait_for("silence", lambda: time.time() - heartbeat > 30)
+        bench.expect("an alarm within 90 s of the last sign of life", deed(ALARM), "nothing")
+        for _ in range(2):
+            bench.expect("by the build's end", deed(STOPPED), "removed")
+        bench.expect("whether the function still runs", process.poll(), None)
+    wait_for("no canary is left", lambda: bench.cloud.releases(CANARY) == [])
+    bench.expect("paused", bench.cloud.control()["tracks"]["canary"]["paused"], True)
+    bench.expect("stable", set(bench.cloud.releases(STABLE)), {"1.0.0"})
+    expected = 'CANARY_CONTROL is "/orders"; expected ssm:/orders/canary/control'
+    with bench.function(CANARY_CONTROL="/orders") as (process, api):
+        error = api.posted("init/error")
+        bench.expect("the error at start", error["errorMessage"], expected)
+        _, log = process.communicate(timeout=60)
+        bench.expect("exit code", process.returncode, 1)
+        bench.expect("the log", log.splitlines(), [f"error: {expected}"])
+
+
 def rolled_back_by(bench, what, image):
     """An image of which no container stays up is rolled back as soon as ECS gives it up, and ECS's reason is told; stable is untouched."""
     before = {arn for arn, (service, _) in bench.cloud.tasks().items() if service == STABLE}
@@ -390,6 +455,7 @@ SCENARIOS = {
         watchdog_before_promotion,
         watchdog_in_promotion,
         watchdog_after_promotion,
+        function,
     )
 }
 # What only real containers do: to fail at the start, and to take a while for it.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::source::print;
-use crate::watchdog::function::{Environment, RUNTIME, once, serve};
+use crate::watchdog::function::{Environment, RUNTIME, once, refuse, serve};
 
 /// The largest event that is read.
 const LARGEST: u64 = 1 << 20;
@@ -26,13 +26,20 @@ pub(super) struct Watchdog {
 
 impl Watchdog {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
-        let environment = Environment::read(|name| std::env::var(name).ok())?;
-        if std::env::var_os(RUNTIME).is_some() {
+        let environment = Environment::read(|name| std::env::var(name).ok());
+        if let Ok(runtime) = std::env::var(RUNTIME) {
             return super::block_on(async {
-                serve(environment).await?;
+                match environment {
+                    Ok(environment) => serve(environment).await?,
+                    Err(error) => {
+                        refuse(&runtime, &error).await;
+                        return Err(error);
+                    }
+                }
                 Ok(ExitCode::SUCCESS)
             });
         }
+        let environment = environment?;
         let event = self.event()?;
         super::block_on(async {
             let outcome = once(&environment, &event).await?;

@@ -3,6 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Request;
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
 use lambda_runtime::{LambdaEvent, service_fn};
 use serde_json::{Value, json};
 use worker::clock::Clock;
@@ -16,7 +21,9 @@ use crate::notify::{Note, Notifier, Stage, Subscriber, Target};
 
 /// Lambda sets it; where it is, the function serves events until it is stopped.
 pub const RUNTIME: &str = "AWS_LAMBDA_RUNTIME_API";
-/// How long people may take to be told.
+/// What a wrong environment is called at Lambda.
+const INVALID: &str = "Runtime.InvalidEnvironment";
+/// How long people, and Lambda, may take to be told.
 const TELL: Duration = Duration::from_secs(10);
 
 /// What the environment says.
@@ -133,6 +140,21 @@ pub async fn serve(environment: Environment) -> anyhow::Result<()> {
     lambda_runtime::run(handler)
         .await
         .map_err(|error| anyhow::anyhow!("{error}"))
+}
+
+/// Tells Lambda that the function cannot start, and why: it shows that to whoever called, where an exit alone would only be a status.
+///
+/// Source: "Initialization error" in the Lambda developer guide's "Using the Lambda runtime API for custom runtimes".
+pub async fn refuse(runtime: &str, error: &anyhow::Error) {
+    let body = json!({"errorType": INVALID, "errorMessage": format!("{error:#}"), "stackTrace": []});
+    let request = Request::post(format!("http://{runtime}/2018-06-01/runtime/init/error"))
+        .header("content-type", "application/json")
+        .header("lambda-runtime-function-error-type", INVALID)
+        .body(Full::new(Bytes::from(body.to_string())));
+    let Ok(request) = request else { return };
+    let client = Client::builder(TokioExecutor::new()).build_http();
+    // The error itself goes to the log and ends the process in any case; nobody is left to be told of another one.
+    let _ = tokio::time::timeout(TELL, client.request(request)).await;
 }
 
 #[cfg(test)]
