@@ -433,9 +433,14 @@ fn ecs_settings(reader: &mut source::Reader<'_>) -> Option<EcsSettings> {
 fn log(reader: &mut source::Reader<'_>) -> Option<LogSettings> {
     let level = reader.required("log.level").and_then(|level| {
         reader.parse("log.level", &level, |level| {
-            level
-                .parse::<tracing_subscriber::EnvFilter>()
-                .map(|_| level.to_owned())
+            level.parse::<tracing_subscriber::EnvFilter>()?;
+            // A mistyped level reads as the name of a target: nothing else would be logged.
+            for directive in level.split(',').map(str::trim) {
+                if !directive.contains(['=', '[']) {
+                    directive.parse::<tracing_subscriber::filter::LevelFilter>()?;
+                }
+            }
+            Ok::<_, Box<dyn std::error::Error>>(level.to_owned())
         })
     });
     let format = reader.choice("log.format").map(|format| match format {

@@ -302,6 +302,28 @@ fn numbers_may_be_written_as_numbers_and_nothing_else_may() {
 }
 
 #[test]
+fn a_log_level_that_is_none_is_refused_instead_of_silencing_the_worker() {
+    for level in [
+        "info",
+        "WARN",
+        "worker=debug,info",
+        "worker::consumer=trace, warn",
+        "off",
+        "[attempt]=debug,info",
+    ] {
+        with(&[("WORKER__LOG__LEVEL", level)]).unwrap();
+    }
+    for level in ["loud", "wran", "worker=debug,inof", "worker"] {
+        let problems = with(&[("WORKER__LOG__LEVEL", level)]).unwrap_err();
+        let line = problems[0].to_string();
+        assert!(
+            line.starts_with("log.level") && line.contains("; expected "),
+            "{level}: {line}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_one_problem_that_names_it() {
     for bytes in [
         &b"release = "[..],
