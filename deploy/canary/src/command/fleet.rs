@@ -25,7 +25,7 @@ pub(super) struct Fleet {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Looks after the processes: starts again what ends by itself. Until SIGTERM or Ctrl-C; the processes live on.
+    /// Looks after the processes: starts what `stop` has stopped, and again what ends by itself. Until SIGTERM or Ctrl-C; they live on.
     Run(Place),
     /// Stops all of them, by SIGTERM and after the time of the settings by SIGKILL.
     Stop(Place),
@@ -42,7 +42,10 @@ impl Fleet {
             nobody_drives(&settings).await?;
             let mut fleet = Local::open(settings.options(), Clock::System)?;
             match &self.command {
-                Command::Run(_) => look_after(&mut fleet).await,
+                Command::Run(_) => {
+                    fleet.start_again()?;
+                    look_after(&mut fleet).await
+                }
                 Command::Stop(_) => stop(&mut fleet, settings.stop_within).await,
             }
         })

@@ -99,6 +99,20 @@ impl Local {
         self.record.stable.as_ref()
     }
 
+    /// Wants the stable service to run what was last recorded, if it was stopped. What runs stays as it is.
+    ///
+    /// # Errors
+    /// When that cannot be written down.
+    pub fn start_again(&mut self) -> Result<(), FleetError> {
+        let (None, Some(revision)) = (self.record.wanted(Service::Stable), self.record.stable.clone()) else {
+            return Ok(());
+        };
+        let count = self.options.stable;
+        self.record
+            .want(Service::Stable, Some(Wanted { revision, count }));
+        self.save()
+    }
+
     /// A revision that ran as stable before.
     #[must_use]
     pub fn known(&self, release: &worker::release::Release) -> Option<&Revision> {
@@ -524,5 +538,58 @@ impl Fleet for Local {
             self.save()?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use worker::release::Release;
+
+    use super::*;
+
+    fn revision(release: &str) -> Revision {
+        Revision {
+            release: Release::new(release).unwrap(),
+            definition: Definition::Local {
+                command: vec!["worker".to_owned()],
+                environment: BTreeMap::new(),
+            },
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fleet_that_was_stopped_is_started_again_with_what_was_stable() {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || {
+            let options = Options {
+                directory: directory.path().to_owned(),
+                stable: 3,
+                canary: 1,
+                stop_within: Duration::from_secs(1),
+            };
+            Local::open(options, Clock::System).unwrap()
+        };
+        let wanted = || open().record.wanted(Service::Stable).cloned();
+        open().start_again().unwrap();
+        assert_eq!(wanted(), None, "nothing was ever stable");
+
+        let mut fleet = open();
+        fleet.record(Some(&revision("1.1.0"))).await.unwrap();
+        fleet
+            .run(Service::Stable, &revision("2.0.0"), Count::Full)
+            .await
+            .unwrap();
+        open().start_again().unwrap();
+        let other = wanted().unwrap().revision;
+        assert_eq!(other, revision("2.0.0"), "what runs stays as it is");
+
+        let mut fleet = open();
+        fleet.stop(Service::Stable).await.unwrap();
+        open().start_again().unwrap();
+        let again = Wanted {
+            revision: revision("1.1.0"),
+            count: 3,
+        };
+        assert_eq!(wanted(), Some(again));
     }
 }
