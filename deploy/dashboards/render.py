@@ -365,12 +365,27 @@ WORKER = [
     ),
     row("Leases and settling"),
     graph(
+        "Settle latency",
+        """How long a batch took to be settled, from its first entry to the end of the last, with every try. What is done and not yet
+        deleted is done again if the worker dies now. Seconds: SQS throttles or fails.""",
+        "s",
+        *(
+            (
+                f"""histogram_quantile({quantile}, sum by (action, le)
+                (rate(worker_settle_seconds_bucket{{{QUEUE}}}[$__rate_interval])))""",
+                f"{{{{action}}}} p{name}",
+            )
+            for quantile, name in ((0.5, "50"), (0.99, "99"))
+        ),
+        width=6,
+    ),
+    graph(
         "Leases lost",
         """Before the attempt ended, in ten minutes; the message is processed again. Expired: it could not be extended in time. Refused:
         somebody else has changed or deleted the message.""",
         "short",
         (f"sum by (release, cause) (increase(worker_leases_lost_total{{{QUEUE}}}[10m]))", "{{release}} {{cause}}"),
-        width=8,
+        width=6,
     ),
     graph(
         "Entries tried again and given up",
@@ -378,7 +393,7 @@ WORKER = [
         "cps",
         (f"sum by (action) (rate(worker_settle_retries_total{{{QUEUE}}}[$__rate_interval]))", "{{action}} again"),
         (f"sum by (action) (rate(worker_settle_failed_total{{{QUEUE}}}[$__rate_interval]))", "{{action}} given up"),
-        width=8,
+        width=6,
     ),
     graph(
         "Duplicates, handed back, cut off",
@@ -388,7 +403,7 @@ WORKER = [
         (f"sum by (release) (increase(worker_duplicates_deleted_total{{{QUEUE}}}[10m]))", "{{release}} duplicates"),
         (f"sum by (release) (increase(worker_messages_returned_total{{{QUEUE}}}[10m]))", "{{release}} handed back"),
         (f'sum by (release) (increase(worker_attempts_total{{{QUEUE}, outcome="lost"}}[10m]))', "{{release}} cut off"),
-        width=8,
+        width=6,
     ),
     row("SQS"),
     graph(

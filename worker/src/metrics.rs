@@ -16,7 +16,7 @@ use metrics::{Counter, Gauge, Histogram, Recorder};
 
 pub use self::catalogue::*;
 pub use self::handover::{HandoverResult, MAX_FAILED_RELEASES, OTHER_RELEASE, UNKNOWN_RELEASE};
-pub use self::requests::{Action, RequestResult};
+pub use self::requests::{Action, RequestResult, Settlement};
 pub use self::series::describe;
 
 use self::handover::{Results, SharedRecorder};
@@ -42,6 +42,7 @@ pub struct Metrics {
     leases_lost: Vec<(LossCause, Counter)>,
     settle_retries: Vec<(Action, Counter)>,
     settle_failed: Vec<(Action, Counter)>,
+    settle_duration: [Histogram; 5],
     /// See [`QUEUE_WAIT`].
     pub queue_wait: Histogram,
     /// See [`IN_FLIGHT`].
@@ -113,6 +114,8 @@ impl Metrics {
                 .to_vec(),
             settle_retries: by_action(SETTLE_RETRIES).to_vec(),
             settle_failed: by_action(SETTLE_FAILED).to_vec(),
+            settle_duration: Settlement::ALL
+                .map(|settlement| series.histogram(SETTLE_DURATION, &[("action", settlement.as_str())])),
             queue_wait: series.histogram(QUEUE_WAIT, &[]),
             in_flight: series.gauge(IN_FLIGHT),
             slots: series.gauge(SLOTS),
@@ -201,6 +204,11 @@ impl Metrics {
         if let Some(counter) = found(&self.settle_retries, &action) {
             counter.increment(entries);
         }
+    }
+
+    /// Times a batch that was settled or given up.
+    pub fn settled(&self, settlement: Settlement, seconds: f64) {
+        self.settle_duration[settlement as usize].record(seconds);
     }
 
     /// Sets how a breaker stands.

@@ -16,7 +16,7 @@ use crate::lease::LossCause;
 use crate::message::Delivery;
 use crate::metrics::{
     self, Action, BUCKETS, CATALOGUE, HandoverResult, MAX_FAILED_RELEASES, OTHER_RELEASE, RequestResult,
-    UNKNOWN_RELEASE,
+    Settlement, UNKNOWN_RELEASE,
 };
 use crate::release::Track;
 
@@ -194,7 +194,13 @@ fn values(label: &str) -> String {
         }
         "delivery" => Delivery::ALL.map(Delivery::as_str).into(),
         "story" => StoryFate::ALL.map(StoryFate::as_str).into(),
-        "action" => Action::ALL.map(Action::as_str).into(),
+        "action" => {
+            return format!(
+                "of requests and their entries {}; of settled batches {}",
+                code(&Action::ALL.map(Action::as_str), ", "),
+                code(&Settlement::ALL.map(Settlement::as_str), ", "),
+            );
+        }
         "result" => {
             let requests: Vec<_> = RequestResult::all().map(RequestResult::as_str).collect();
             return format!(

@@ -21,7 +21,7 @@ use crate::failure::StoryFate;
 use crate::handler::Reason;
 use crate::lease::Lease;
 use crate::message::size;
-use crate::metrics::Action;
+use crate::metrics::Settlement;
 use crate::queue::{BatchResult, Outgoing, Queue, QueueError, Visibility};
 use crate::retry::Backoff;
 
@@ -133,10 +133,11 @@ impl Settle {
         };
         tasks.spawn(run(Arc::new(deleter), to_delete, options, Arc::clone(events)));
         tasks.spawn(run(Arc::new(delayer), to_delay, options, Arc::clone(events)));
-        let mut copier = |target: &Arc<Q>| {
+        let mut copier = |target: &Arc<Q>, settlement| {
             let (sender, receiver): (_, UnboundedReceiver<Copy>) = unbounded_channel();
             let copier = Copier {
                 target: Arc::clone(target),
+                settlement,
                 deletions: deletions.clone(),
                 delays: delays.clone(),
                 refused_delay: options.refused_delay,
@@ -145,9 +146,9 @@ impl Settle {
             tasks.spawn(run(Arc::new(copier), receiver, options, Arc::clone(events)));
             sender
         };
-        let dead_letters = copier(dead_letter_queue);
-        let requeues = copier(queue);
-        let handovers = handover_queue.map(copier);
+        let dead_letters = copier(dead_letter_queue, Settlement::DeadLetter);
+        let requeues = copier(queue, Settlement::Requeue);
+        let handovers = handover_queue.map(|queue| copier(queue, Settlement::Handover));
         (
             Self {
                 deletions,
@@ -195,7 +196,10 @@ struct Deleter<Q> {
 
 impl<Q: Queue> Batch for Deleter<Q> {
     type Entry = Ticket;
-    const ACTION: Action = Action::Delete;
+
+    fn settlement(&self) -> Settlement {
+        Settlement::Delete
+    }
 
     async fn call(&self, entries: &[Ticket]) -> BatchResult<()> {
         let receipts: Vec<_> = entries.iter().map(|ticket| Arc::clone(&ticket.receipt)).collect();
@@ -208,7 +212,7 @@ impl<Q: Queue> Batch for Deleter<Q> {
 
     fn failed(&self, mut ticket: Ticket, error: &QueueError) {
         SettleFailed {
-            action: Self::ACTION,
+            action: self.settlement().action(),
             message_id: &ticket.message_id,
             error,
         }
@@ -225,7 +229,10 @@ struct Delayer<Q> {
 
 impl<Q: Queue> Batch for Delayer<Q> {
     type Entry = Delay;
-    const ACTION: Action = Action::ChangeVisibility;
+
+    fn settlement(&self) -> Settlement {
+        Settlement::ChangeVisibility
+    }
 
     async fn prepare(&self, entries: &mut [Delay]) {
         for entry in entries {
@@ -252,7 +259,7 @@ impl<Q: Queue> Batch for Delayer<Q> {
 
     fn failed(&self, mut entry: Delay, error: &QueueError) {
         SettleFailed {
-            action: Self::ACTION,
+            action: self.settlement().action(),
             message_id: &entry.ticket.message_id,
             error,
         }
@@ -264,6 +271,7 @@ impl<Q: Queue> Batch for Delayer<Q> {
 #[derive(Debug)]
 struct Copier<Q> {
     target: Arc<Q>,
+    settlement: Settlement,
     deletions: UnboundedSender<Ticket>,
     delays: UnboundedSender<Delay>,
     refused_delay: Duration,
@@ -272,7 +280,10 @@ struct Copier<Q> {
 
 impl<Q: Queue> Batch for Copier<Q> {
     type Entry = Copy;
-    const ACTION: Action = Action::Send;
+
+    fn settlement(&self) -> Settlement {
+        self.settlement
+    }
 
     fn bytes(entry: &Copy) -> usize {
         size(&entry.outgoing.body, &entry.outgoing.attributes)
@@ -306,7 +317,7 @@ impl<Q: Queue> Batch for Copier<Q> {
 
     fn failed(&self, mut entry: Copy, error: &QueueError) {
         SettleFailed {
-            action: Self::ACTION,
+            action: self.settlement().action(),
             message_id: &entry.ticket.message_id,
             error,
         }

@@ -70,6 +70,8 @@ catalogue! {
         "Entries of deletions, visibility changes and sends that failed and were tried again.";
     SETTLE_FAILED = Counter "worker_settle_failed_total" ["action"]
         "Entries of deletions, visibility changes and sends that were given up; the message comes back by its visibility timeout.";
+    SETTLE_DURATION = Histogram "worker_settle_seconds" ["action"]
+        "How long a batch took to be settled, from its first entry to the end of the last, with the wait for others and every try; one observation a batch of up to ten, not a message.";
     STORIES_BROKEN = Counter "worker_stories_broken_total" []
         "Received messages whose attribute `worker.failure` could not be read.";
     HANDOVERS = Counter "worker_handover_total" ["failed_release"]

@@ -1,4 +1,4 @@
-//! The labels of requests to SQS.
+//! The labels of requests to SQS, and of what is settled by them.
 
 use crate::queue::ErrorKind;
 
@@ -57,6 +57,54 @@ impl RequestResult {
             Self::Ok => "ok",
             Self::Partial => "partial",
             Self::Failed(kind) => kind.as_str(),
+        }
+    }
+}
+
+/// What is done with messages that have been attempted: the label `action` of [`SETTLE_DURATION`](super::SETTLE_DURATION).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Settlement {
+    /// Deleted: done, or copied.
+    Delete,
+    /// Made visible again after a delay.
+    ChangeVisibility,
+    /// Copied to the dead-letter queue.
+    DeadLetter,
+    /// Copied to the handover queue.
+    Handover,
+    /// Copied to the queue they came from.
+    Requeue,
+}
+
+impl Settlement {
+    /// Every settlement.
+    pub const ALL: [Self; 5] = [
+        Self::Delete,
+        Self::ChangeVisibility,
+        Self::DeadLetter,
+        Self::Handover,
+        Self::Requeue,
+    ];
+
+    /// The label's value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::ChangeVisibility => "change_visibility",
+            Self::DeadLetter => "dead_letter",
+            Self::Handover => "handover",
+            Self::Requeue => "requeue",
+        }
+    }
+
+    /// What is asked of SQS for it.
+    #[must_use]
+    pub const fn action(self) -> Action {
+        match self {
+            Self::Delete => Action::Delete,
+            Self::ChangeVisibility => Action::ChangeVisibility,
+            Self::DeadLetter | Self::Handover | Self::Requeue => Action::Send,
         }
     }
 }

@@ -94,6 +94,7 @@ fn nothing_is_shown_that_the_catalogue_does_not_name() {
     let (_, samples) = scraped(|metrics| {
         metrics.queue_wait.record(0.2);
         metrics.attempt(Ending::Done, Reason::NONE, Delivery::First, 0.2);
+        metrics.settled(Settlement::Handover, 0.2);
     });
     for (name, ..) in samples {
         let known = |metric: &&Metric| {

@@ -125,10 +125,15 @@ impl Queue for Scripted {
 
 /// Events that go nowhere.
 pub(crate) fn events() -> Arc<crate::events::Events> {
+    events_to(&metrics::NoopRecorder)
+}
+
+/// Events whose series are `recorder`'s.
+pub(crate) fn events_to(recorder: &dyn metrics::Recorder) -> Arc<crate::events::Events> {
     let identity = crate::release::Identity {
         release: crate::release::Release::new("1.0").unwrap(),
         track: crate::release::Track::Stable,
     };
-    let metrics = crate::metrics::Metrics::register(&metrics::NoopRecorder, &identity, "orders", &[]);
+    let metrics = crate::metrics::Metrics::register(recorder, &identity, "orders", &[]);
     Arc::new(crate::events::Events::new(Arc::new(metrics), "orders", 10))
 }

@@ -11,13 +11,15 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::Options;
 use crate::events::{Events, SettleRetried};
 use crate::message::MAX_MESSAGE_BYTES;
-use crate::metrics::Action;
+use crate::metrics::Settlement;
 use crate::queue::{BatchResult, ErrorKind, MAX_BATCH, QueueError};
 
 /// One kind of batch call.
 pub(super) trait Batch: Send + Sync + 'static {
     type Entry: Send + Sync + 'static;
-    const ACTION: Action;
+
+    /// What the batch does, for logs and metrics.
+    fn settlement(&self) -> Settlement;
 
     /// What the entry adds to the size of the call, in bytes.
     fn bytes(_entry: &Self::Entry) -> usize {
@@ -57,6 +59,7 @@ pub(super) async fn run<B: Batch>(
                 None => break,
             },
         };
+        let began = Instant::now();
         // The semaphore is never closed. Waiting for a call first lets the batch fill meanwhile.
         let Ok(permit) = Arc::clone(&calls).acquire_owned().await else {
             break;
@@ -67,6 +70,10 @@ pub(super) async fn run<B: Batch>(
         tasks.spawn(async move {
             see_through(&*batch, gathered, options, &events).await;
             drop(permit);
+            // Once a batch: what a message costs does not show it.
+            events
+                .metrics
+                .settled(batch.settlement(), began.elapsed().as_secs_f64());
         });
         while tasks.try_join_next().is_some() {}
     }
@@ -129,7 +136,7 @@ async fn see_through<B: Batch>(batch: &B, mut entries: Vec<B::Entry>, options: O
         let Some(error) = last_error else { return };
         let retried = again.len().try_into().unwrap_or(u64::MAX);
         SettleRetried {
-            action: B::ACTION,
+            action: batch.settlement().action(),
             entries: retried,
             error: &error,
         }

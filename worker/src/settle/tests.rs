@@ -1,16 +1,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{CopyKind, Options, Settle, Ticket};
+use crate::events::Events;
 use crate::failure::StoryFate;
 use crate::handler::Reason;
 use crate::lease::{Lease, Leases};
-use crate::queue::scripted::{Answer, Call, Scripted, events};
+use crate::metrics::{BUCKETS, SETTLE_DURATION};
+use crate::queue::scripted::{Answer, Call, Scripted, events, events_to};
 use crate::queue::{ErrorKind, Outgoing};
 use crate::retry::Backoff;
 
@@ -39,8 +42,16 @@ impl Fixture {
         script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
         dead: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        Self::with(script, dead, &events())
+    }
+
+    fn with(
+        script: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
+        dead: impl Fn(usize, &Call) -> Answer + Send + Sync + 'static,
+        events: &Arc<Events>,
+    ) -> Self {
         let (queue, dead) = (Scripted::new(script), Scripted::new(dead));
-        let (settle, tasks) = Settle::start(&queue, &dead, None, OPTIONS, &events());
+        let (settle, tasks) = Settle::start(&queue, &dead, None, OPTIONS, events);
         Self {
             queue,
             dead,
@@ -257,4 +268,41 @@ async fn what_is_handed_in_before_the_end_is_settled_and_its_room_is_free_then()
     assert_eq!(holds.available_permits(), 0, "nothing is settled yet");
     let settled: usize = fixture.end().await.iter().map(Call::entries).sum();
     assert_eq!((settled, holds.available_permits()), (30, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_timed_once_from_its_first_entry_to_its_last_try() {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS)
+        .unwrap()
+        .build_recorder();
+    let script = |call, _: &Call| match call {
+        0 => Answer::Partly(vec![(3, ErrorKind::Server)]),
+        _ => Answer::Late(Duration::from_secs(2)),
+    };
+    let dead = |_, _: &Call| Answer::Late(Duration::from_secs(1));
+    let fixture = Fixture::with(script, dead, &events_to(&recorder));
+    for number in 0..10 {
+        fixture.settle.delete(ticket(number).0); // one fails, is tried again within 200 ms, and takes 2 s then
+    }
+    fixture.end().await;
+    let fixture = Fixture::with(|_, _| Answer::Done, dead, &events_to(&recorder));
+    fixture.settle.copy(ticket(10).0, outgoing(1), DEAD_LETTER); // takes 1 s, and is deleted then
+    fixture.end().await;
+    let text = recorder.handle().render();
+    let of = |part: &str, action: &str| -> f64 {
+        let sample = |line: &&str| {
+            line.starts_with(&format!("{SETTLE_DURATION}_{part}{{"))
+                && line.contains(&format!("action=\"{action}\""))
+        };
+        let line = text
+            .lines()
+            .find(sample)
+            .unwrap_or_else(|| panic!("no {part} of {action} in\n{text}"));
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    assert_eq!((of("count", "delete"), of("count", "dead_letter")), (2.0, 1.0));
+    let (deleted, copied) = (of("sum", "delete"), of("sum", "dead_letter"));
+    assert!((2.0..2.3).contains(&deleted), "{deleted} s");
+    assert!((1.0..1.01).contains(&copied), "{copied} s");
 }
