@@ -126,6 +126,8 @@ class Template:
                 return not self.resolve(argument[0])
             case "And":
                 return all(self.resolve(item) for item in argument)
+            case "Or":
+                return any(self.resolve(item) for item in argument)
             case "Condition":
                 return self.condition(argument)
             case "FindInMap":

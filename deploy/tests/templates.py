@@ -7,6 +7,7 @@
 - Each exception to checkov is still needed, and has a reason.
 - The dashboard's text is JSON, and lies on its grid.
 - What one template calls by name is what another names so.
+- The worker has one thread in a task of at most one vCPU, unless told otherwise.
 - The pipeline's stages come in their order, and a release cannot overtake another.
 """
 
@@ -203,6 +204,18 @@ def name_faults(templates):
         yield f"the release tool may pass {sorted(roles)}, but the tasks' roles are {sorted(made)}"
 
 
+def thread_faults():
+    """Threads of the worker by the size of the task, and as somebody asks."""
+    sizes = render.load("service.yaml")["Parameters"]["Cpu"]["AllowedValues"]
+    by_size = {(cpu, "auto"): "1" if cpu <= 1024 else None for cpu in sizes}
+    for (cpu, threads), expected in (by_size | {(256, "2"): "2", (4096, "4"): "4"}).items():
+        template = Resolved("service.yaml", EXAMPLE | {"Cpu": cpu, "Threads": threads})
+        environment = template.properties("TaskDefinition")["ContainerDefinitions"][0]["Environment"]
+        have = {variable["Name"]: variable["Value"] for variable in environment}.get("TOKIO_WORKER_THREADS")
+        if have != expected:
+            yield f"service.yaml: with Cpu {cpu} and Threads {threads}, TOKIO_WORKER_THREADS is {have}; expected {expected}"
+
+
 def pipeline_faults(template):
     pipeline = template.properties("Pipeline")
     stages = [stage["Name"] for stage in pipeline["Stages"]]
@@ -241,6 +254,7 @@ def main():
     faults += dashboard_faults(templates["observability.yaml"])
     faults += series_faults(templates["observability.yaml"])
     faults += name_faults(templates)
+    faults += thread_faults()
     faults += pipeline_faults(templates["pipeline.yaml"])
     faults += exception_faults()
     for fault in faults:
