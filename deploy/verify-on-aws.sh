@@ -77,17 +77,22 @@ pinned_revision_runs() {
     pinned=$(aws ssm get-parameter --name "/$app/canary/stable-task-definition" --query Parameter.Value --output text)
     running=$(aws ecs describe-services --cluster "$cluster" --services "$app-stable" --query 'services[0].taskDefinition' --output text)
     echo "pinned $pinned, running $running"
-    [[ $pinned == "$running" ]]
+    [[ $pinned == arn:* && $pinned == "$running" ]]
 }
 
 tasks_are_healthy() {
-    local tasks
-    tasks=$(aws ecs list-tasks --cluster "$cluster" --service-name "$app-stable" --query taskArns --output json)
-    [[ $(jq length <<<"$tasks") -gt 0 ]] || { echo "no task runs" && return 1; }
-    # shellcheck disable=SC2046 # ARNs have no spaces
-    aws ecs describe-tasks --cluster "$cluster" --tasks $(jq -r '.[]' <<<"$tasks") \
-        --query 'tasks[].{status:lastStatus,health:healthStatus}' --output json |
-        tee /dev/stderr | jq -e 'all(.status == "RUNNING" and .health == "HEALTHY")' >/dev/null
+    local answer from unwell
+    local -a tasks
+    answer=$(aws ecs list-tasks --cluster "$cluster" --service-name "$app-stable" --query taskArns --output json) || return 1
+    mapfile -t tasks < <(jq -r '.[]' <<<"$answer")
+    ((${#tasks[@]} > 0)) || { echo "no task runs" && return 1; }
+    # DescribeTasks takes a hundred.
+    for ((from = 0; from < ${#tasks[@]}; from += 100)); do
+        answer=$(aws ecs describe-tasks --cluster "$cluster" --tasks "${tasks[@]:from:100}" \
+            --query 'tasks[].{task:taskArn,status:lastStatus,health:healthStatus}' --output json) || return 1
+        unwell=$(jq '[.[] | select(.status != "RUNNING" or .health != "HEALTHY")]' <<<"$answer")
+        [[ $unwell == "[]" ]] || { echo "$unwell" && return 1; }
+    done
 }
 
 journal_writes_are_conditional() {
@@ -110,7 +115,7 @@ journal_writes_are_conditional() {
 autoscaling_can_be_suspended() {
     local target
     target=$(aws application-autoscaling describe-scalable-targets --service-namespace ecs \
-        --resource-ids "service/$cluster/$app-stable" --query 'ScalableTargets[0]' --output json)
+        --resource-ids "service/$cluster/$app-stable" --query 'ScalableTargets[0]' --output json) || return 1
     echo "$target"
     jq -e '.SuspendedState.DynamicScalingInSuspended == false and .MaxCapacity > .MinCapacity' <<<"$target" >/dev/null
 }
@@ -134,14 +139,15 @@ evidence_is_readable() {
     for _ in 1 2; do
         aws cloudwatch put-metric-data --namespace QueueWorker --metric-data \
             "[{\"MetricName\":\"Started\",\"Timestamp\":$dated,\"StorageResolution\":1,\"Values\":[7],\"Counts\":[1],
-               \"Dimensions\":[{\"Name\":\"Service\",\"Value\":\"$app-verify\"},{\"Name\":\"Release\",\"Value\":\"verify\"}]}]"
+               \"Dimensions\":[{\"Name\":\"Service\",\"Value\":\"$app-verify\"},{\"Name\":\"Release\",\"Value\":\"verify\"}]}]" || return 1
     done
     query='[{"Id":"a","MetricStat":{"Stat":"SampleCount","Period":1,"Metric":{"Namespace":"QueueWorker","MetricName":"Started",
         "Dimensions":[{"Name":"Service","Value":"'$app'-verify"},{"Name":"Release","Value":"verify"}]}}}]'
     for _ in $(seq 12); do
-        answer=$(aws cloudwatch get-metric-data --start-time "$((dated - 5))" --end-time "$((dated + 5))" \
-            --metric-data-queries "$query" --query 'MetricDataResults[0].Values' --output json)
-        [[ $(jq -c . <<<"$answer") != "[2.0]" ]] || { echo "after $(($(date +%s) - dated - 20)) s" && return 0; }
+        answer=$(aws cloudwatch get-metric-data --start-time "$dated" --end-time "$((dated + 1))" \
+            --metric-data-queries "$query" --query 'MetricDataResults[0].Values' --output json) || return 1
+        # Compared as numbers: 2.0 or 2, as the version of jq has it.
+        if jq -e '. == [2]' <<<"$answer" >/dev/null; then echo "after $(($(date +%s) - dated - 20)) s" && return 0; fi
         sleep 5
     done
     echo "$answer; expected [2.0]" && return 1
@@ -169,7 +175,7 @@ watchdog_is_called_by_the_clock() {
 
 permissions_of_the_watchdog() {
     local role
-    role=$(aws lambda get-function-configuration --function-name "$app-watchdog" --query Role --output text)
+    role=$(aws lambda get-function-configuration --function-name "$app-watchdog" --query Role --output text) || return 1
     aws iam simulate-principal-policy --policy-source-arn "$role" --action-names ecs:DescribeTaskDefinition ecs:RegisterTaskDefinition ecs:DeleteService \
         --query 'EvaluationResults[].{action:EvalActionName,decision:EvalDecision}' --output json | tee /dev/stderr |
         jq -e '[.[] | select(.decision == "allowed") | .action] == ["ecs:DescribeTaskDefinition"]' >/dev/null
