@@ -231,7 +231,9 @@ async fn send(locator: &Locator, timeout: Duration, arguments: &send::Arguments)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("worker: {error}");
+    for line in error.to_string().lines() {
+        eprintln!("worker: {line}");
+    }
     ExitCode::FAILURE
 }
 

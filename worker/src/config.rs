@@ -6,6 +6,7 @@
 pub mod fields;
 mod handlers;
 pub mod source;
+mod unknown;
 
 use std::net::SocketAddr;
 use std::time::Duration;

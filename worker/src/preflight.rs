@@ -59,14 +59,16 @@ pub async fn run(sqs: &Sqs, settings: &Settings) -> Result<Queues, Refusal> {
     let until = Instant::now() + settings.startup;
     let url = match &settings.queue.locator {
         Locator::Url(url) => url.clone(),
-        Locator::Name(name) => asked("queue.name", name, until, async || sqs.url(name, None).await).await?,
+        Locator::Name(name) => {
+            asked(sqs, "queue.name", name, until, async || sqs.url(name, None).await).await?
+        }
     };
     let main = described(sqs, "queue.url", url, until).await?;
     let dead_letter_url = match (&settings.dead_letter_url, &main.1.redrive) {
         (Some(url), _) => url.clone(),
         (None, Some(policy)) => {
             let (account, name) = account_and_name(&policy.target_arn);
-            asked("dlq.url", name, until, async || sqs.url(name, account).await).await?
+            asked(sqs, "dlq.url", name, until, async || sqs.url(name, account).await).await?
         }
         (None, None) => return Err(Refusal::Unfit(vec![no_redrive(&main.1)])),
     };
@@ -97,12 +99,13 @@ async fn described(
     until: Instant,
 ) -> Result<(SqsQueue, Description), Refusal> {
     let queue = sqs.queue(url.as_str());
-    let description = asked(setting, &url, until, async || queue.description().await).await?;
+    let description = asked(sqs, setting, &url, until, async || queue.description().await).await?;
     Ok((queue, description))
 }
 
 /// Asks until there is an answer, a lasting error, or the time is over.
 async fn asked<T>(
+    sqs: &Sqs,
     setting: &'static str,
     subject: &str,
     until: Instant,
@@ -119,6 +122,7 @@ async fn asked<T>(
             Ok(answer) => return Ok(answer),
             Err(error) if error.kind.is_transient() && Instant::now() < until => {
                 tries += 1;
+                let error = sqs.located(error);
                 tracing::warn!(setting, subject, %error, "SQS does not answer; trying again");
                 sleep(Duration::from_millis(100) + backoff.delay(tries, &mut rng)).await;
             }
@@ -126,7 +130,7 @@ async fn asked<T>(
                 return Err(Refusal::Unreachable {
                     setting,
                     subject: subject.to_owned(),
-                    error,
+                    error: sqs.located(error),
                 });
             }
         }

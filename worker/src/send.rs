@@ -114,7 +114,7 @@ pub async fn run(
     let failed = |error| SendError::Queue {
         setting,
         subject: subject.clone(),
-        error,
+        error: sqs.located(error),
     };
     let url = match locator {
         Locator::Url(url) => url.clone(),

@@ -6,6 +6,7 @@
 mod convert;
 mod error;
 mod limit;
+mod place;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use self::convert::{description, message, results, seconds, send_entry};
 use self::error::queue_error;
 use self::limit::AnswerLimit;
+use self::place::Contacted;
 use crate::message::Message;
 use crate::queue::{BatchResult, Description, Outgoing, Queue, QueueError, ReceiveRequest, Visibility};
 
@@ -50,6 +52,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct Sqs {
     receive: Client,
     settle: Client,
+    region: Option<String>,
+    contacted: Contacted,
 }
 
 impl Sqs {
@@ -63,12 +67,14 @@ impl Sqs {
     /// Clients with the region, credentials and endpoint of `config`.
     #[must_use]
     pub fn new(config: &SdkConfig, timeout: Duration) -> Self {
+        let contacted = Contacted::default();
         let client = |timeouts: TimeoutConfig| {
             let config = Builder::from(config)
                 .http_client(http_client())
                 .retry_config(RetryConfig::disabled())
                 .timeout_config(timeouts)
                 .interceptor(AnswerLimit)
+                .interceptor(contacted.clone())
                 // The timeout of a request covers a stalled body; watching its throughput costs more than the body.
                 .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
                 .build();
@@ -79,7 +85,22 @@ impl Sqs {
             // A receive has a timeout of its own; see there.
             receive: client(connect.clone().build()),
             settle: client(connect.operation_timeout(timeout).build()),
+            region: config.region().map(ToString::to_string),
+            contacted: contacted.clone(),
         }
+    }
+
+    /// `error` with where was asked, for people who look for the mistake: another region or another address is one.
+    #[must_use]
+    pub fn located(&self, error: QueueError) -> QueueError {
+        let Some(address) = self.contacted.address() else {
+            return error; // nothing was asked
+        };
+        let region = self.region.as_deref().unwrap_or("none");
+        QueueError::new(
+            error.kind,
+            format!("{} (asked {address}, region {region})", error.detail),
+        )
     }
 
     /// The queue at `url`. Nothing is asked of SQS yet.

@@ -11,6 +11,7 @@ use hyper::Uri;
 use serde_json::Value as Json;
 
 use super::fields::{FIELDS, Field, Kind, find};
+use super::unknown::{endpoints, is_url, strays, unknown};
 
 /// A mistake in a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     values: BTreeMap<String, Given>,
+    /// What is wrong with variables that are no settings.
+    problems: Vec<Problem>,
 }
 
 /// A value as somebody wrote it.
@@ -53,11 +56,13 @@ struct Given {
 }
 
 impl Source {
-    /// Reads the file, if there is one, and the variables that start with `WORKER__`.
+    /// Reads the file, if there is one, and the variables that start with `WORKER__`. Those that were perhaps meant to, and addresses
+    /// of AWS that are none, are told with the mistakes in settings.
     ///
     /// # Errors
     /// When the file cannot be read or is no TOML.
     pub fn load(file: Option<&Path>, variables: HashMap<String, String>) -> Result<Self, Problem> {
+        let problems = [strays(&variables), endpoints(&variables)].concat();
         let mut builder = Config::builder();
         if let Some(path) = file {
             builder = builder.add_source(File::from(path).format(FileFormat::Toml));
@@ -82,7 +87,7 @@ impl Source {
         for (key, value) in table {
             flatten(&key, value, &mut values);
         }
-        Ok(Self { values })
+        Ok(Self { values, problems })
     }
 
     /// Whether somebody set `key`.
@@ -159,7 +164,7 @@ fn toml(field: &Field, value: &str) -> String {
 }
 
 /// `value` with user and password of a URL hidden. A queue's URL has no `@` elsewhere, so the last one counts.
-fn hidden(value: &str) -> String {
+pub(super) fn hidden(value: &str) -> String {
     match value
         .split_once("://")
         .map(|(scheme, rest)| (scheme, rest.rsplit_once('@')))
@@ -201,7 +206,7 @@ impl Reader<'_> {
         let source = self.source;
         for (key, given) in &source.values {
             let Some(field) = find(key) else {
-                self.problems.push(unknown(key, given));
+                self.problems.push(unknown(key, &given.text, &given.origin));
                 continue;
             };
             let told = self.problems.iter().any(|problem| problem.field == *key);
@@ -212,6 +217,7 @@ impl Reader<'_> {
         let place = |problem: &Problem| FIELDS.iter().position(|field| field.key == problem.field);
         self.problems
             .sort_by_key(|problem| place(problem).unwrap_or(usize::MAX));
+        self.problems.extend(source.problems.iter().cloned());
         self.problems
     }
 
@@ -365,11 +371,9 @@ impl Reader<'_> {
             return Some(None);
         };
         self.parse(key, &value, |value| {
-            let url = value.parse::<Uri>().ok();
-            let whole =
-                |url: &Uri| matches!(url.scheme_str(), Some("http" | "https")) && url.host().is_some();
             // A user and a password in it would be sent nowhere: refuse them rather than seem to use them.
-            url.filter(|url| whole(url) && !value.contains('@')).ok_or(())
+            let whole = is_url(value) && !value.contains('@');
+            value.parse::<Uri>().ok().filter(|_| whole).ok_or(())
         })
         .map(Some)
     }
@@ -395,45 +399,4 @@ impl Reader<'_> {
         self.refuse(key);
         None
     }
-}
-
-/// An unknown setting. Its value is nobody's business: it may be a secret that was meant for somebody else.
-fn unknown(key: &str, given: &Given) -> Problem {
-    let near = nearest(key)
-        .map(|near| format!(", perhaps {near}"))
-        .unwrap_or_default();
-    Problem {
-        field: key.to_owned(),
-        given: Some(("***".to_owned(), given.origin.clone())),
-        expected: format!("a setting that exists{near}"),
-    }
-}
-
-/// The known setting that differs by at most three characters, else the first one of the same last part.
-fn nearest(key: &str) -> Option<&'static str> {
-    let similar = FIELDS
-        .iter()
-        .min_by_key(|field| edits(field.key, key))
-        .filter(|field| edits(field.key, key) <= 3);
-    similar
-        .or_else(|| FIELDS.iter().find(|field| last_part(field.key) == last_part(key)))
-        .map(|field| field.key)
-}
-
-fn last_part(key: &str) -> &str {
-    key.rsplit_once('.').map_or(key, |(_, last)| last)
-}
-
-/// Levenshtein's distance.
-fn edits(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.chars().enumerate() {
-            let cost = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or(0)
 }

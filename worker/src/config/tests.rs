@@ -186,7 +186,7 @@ fn all_mistakes_are_told_at_once_each_with_field_value_origin_and_what_is_expect
         "queue.url (WORKER__QUEUE__URL): not set; expected the queue's URL, or its name as queue.name",
         r#"handler.kind (WORKER__HANDLER__KIND): "ftp" from "#,
         r#"retry.base (WORKER__RETRY__BASE): "20" from the environment; expected a duration with a unit"#,
-        r#"queu.url: "***" from the environment; expected a setting that exists, perhaps queue.url"#,
+        r#"queu.url (WORKER__QUEU__URL): "***" from the environment; expected a setting that exists, perhaps queue.url (WORKER__QUEUE__URL)"#,
     ];
     assert_eq!(lines.len(), starts.len(), "{lines:#?}");
     for (line, start) in lines.iter().zip(starts) {
@@ -203,10 +203,24 @@ fn all_mistakes_are_told_at_once_each_with_field_value_origin_and_what_is_expect
 #[test]
 fn unknown_settings_are_refused_with_what_was_perhaps_meant_and_without_their_value() {
     for (variable, perhaps) in [
-        ("WORKER__CONCURENCY", ", perhaps concurrency"),
-        ("WORKER__QUEUE_URL", ", perhaps queue.url"),
-        ("WORKER__VISIBILITY_TIMEOUT", ", perhaps queue.visibility_timeout"),
-        ("WORKER__WORKER__DEADLINE", ", perhaps handler.deadline"),
+        (
+            "WORKER__CONCURENCY",
+            ", perhaps concurrency (WORKER__CONCURRENCY)",
+        ),
+        ("WORKER__QUEUE_URL", ", perhaps queue.url (WORKER__QUEUE__URL)"),
+        (
+            "WORKER__VISIBILITY_TIMEOUT",
+            ", perhaps queue.visibility_timeout (WORKER__QUEUE__VISIBILITY_TIMEOUT)",
+        ),
+        (
+            "WORKER__WORKER__DEADLINE",
+            ", perhaps handler.deadline (WORKER__HANDLER__DEADLINE)",
+        ),
+        ("WORKER__DLQ__NAME", ", perhaps dlq.url (WORKER__DLQ__URL)"),
+        (
+            "WORKER__HANDOVER__ARN",
+            ", perhaps handover.url (WORKER__HANDOVER__URL)",
+        ),
         ("WORKER__DATABASE__PASSWORD", ""),
         ("WORKER__", ""),
     ] {
@@ -217,13 +231,66 @@ fn unknown_settings_are_refused_with_what_was_perhaps_meant_and_without_their_va
         );
         assert!(!line.contains("hunter2"), "{line}");
     }
-    // Not ours: other prefixes, other case.
+    // Not ours: other prefixes, other case, and what is like no setting.
     with(&[
-        ("WORKER_CONCURRENCY", "x"),
+        ("XWORKER_CONCURRENCY", "x"),
+        ("WORKER_REVISION", "x"),
         ("worker__concurrency", "x"),
         ("PATH", "x"),
     ])
     .unwrap();
+}
+
+#[test]
+fn the_value_of_a_misspelt_setting_is_told_where_it_can_be_no_secret() {
+    for (variable, value, told) in [
+        ("WORKER__CONCURENCY", "5", true),
+        ("WORKER__CONCURENCY", "5x", false),
+        ("WORKER__ORDERS__RETRY_RATO", "0.5", true),
+        ("WORKER__QUEUE__WAITS", "5s", true),
+        ("WORKER__TRAK", "canary", true),
+        ("WORKER__TRAK", "tuesday", false),
+        ("WORKER__RELEAS", "1.4", false),
+        ("WORKER__DATABASE__PIN", "1234", false),
+    ] {
+        let line = refusal(&[(variable, value)]);
+        let start = format!(
+            "{:?} from the environment; expected",
+            if told { value } else { "***" }
+        );
+        assert!(line.contains(&start), "{line}");
+    }
+}
+
+#[test]
+fn a_variable_with_one_underscore_is_refused_instead_of_ignored() {
+    let line = refusal(&[("WORKER_CONCURRENCY", "7")]);
+    assert_eq!(
+        line,
+        r#"WORKER_CONCURRENCY: "7" from the environment; expected two underscores: WORKER__CONCURRENCY"#
+    );
+    let line = refusal(&[("WORKER_DLQ__URL", "http://u:hunter2@host/1/q")]);
+    assert!(
+        line.starts_with("WORKER_DLQ__URL: ") && !line.contains("hunter2"),
+        "{line}"
+    );
+    // Somebody else's, since ours is there; and one that says nothing.
+    with(&[("WORKER_CONCURRENCY", "x"), ("WORKER__CONCURRENCY", "7")]).unwrap();
+    with(&[("WORKER_CONCURRENCY", "")]).unwrap();
+}
+
+#[test]
+fn an_address_of_aws_that_is_none_is_refused_by_the_name_of_its_variable() {
+    for name in ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SQS"] {
+        for value in ["nonsense", "127.0.0.1:4566", "ftp://host", "http://"] {
+            let line = refusal(&[(name, value)]);
+            let start =
+                format!("{name}: {value:?} from the environment; expected a URL with scheme and host");
+            assert!(line.starts_with(&start), "{line}");
+            with(&[(name, value), ("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")]).unwrap();
+        }
+        with(&[(name, "http://127.0.0.1:4566")]).unwrap();
+    }
 }
 
 #[test]

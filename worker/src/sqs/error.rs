@@ -5,7 +5,13 @@ use aws_sdk_sqs::error::{BuildError, DisplayErrorContext, ProvideErrorMetadata, 
 use crate::queue::{ErrorKind, QueueError};
 
 /// What the SDK says, before any request, when it was told no region.
-const NO_REGION: &str = "missing signing region";
+const NO_REGION: [&str; 2] = ["missing signing region", "Missing Region"];
+
+/// What it says of an endpoint that is no URL; the endpoint follows.
+const BAD_ENDPOINT: &str = "failed to apply endpoint `";
+
+/// What it says when none of its places has credentials; a list of them follows.
+const NO_CREDENTIALS: &str = "no credentials found in chain";
 
 /// The kind for an error code of SQS and the text beside it.
 ///
@@ -80,20 +86,11 @@ where
                 || DisplayErrorContext(&error).to_string(),
                 |connector| chain(connector),
             );
-            if detail.contains(NO_REGION) {
-                return QueueError::new(
-                    ErrorKind::Denied,
-                    "no region; expected one, as AWS_REGION or in the profile",
-                );
+            if failure.is_timeout() {
+                return QueueError::new(ErrorKind::Timeout, detail);
             }
-            let kind = match () {
-                () if failure.is_timeout() => ErrorKind::Timeout,
-                // Before a request is sent only an identity is asked for. All else is transport, a connection that
-                // breaks before its answer included, which the SDK calls `other` as well.
-                () if is_credentials(&detail) => ErrorKind::Denied,
-                () => ErrorKind::Network,
-            };
-            QueueError::new(kind, detail)
+            // All else is transport, a connection that breaks before its answer included, which the SDK calls `other` as well.
+            before_any_request(&detail).unwrap_or_else(|| QueueError::new(ErrorKind::Network, detail))
         }
         SdkError::ResponseError(_) => QueueError::new(ErrorKind::Answer, chain(&error)),
         SdkError::ServiceError(service) => {
@@ -110,12 +107,7 @@ where
         // Construction failures come before any request: a region or credentials that cannot be had.
         SdkError::ConstructionFailure(_) | _ => {
             let detail = chain(&error);
-            let kind = if is_credentials(&detail) {
-                ErrorKind::Denied
-            } else {
-                ErrorKind::Invalid
-            };
-            QueueError::new(kind, detail)
+            before_any_request(&detail).unwrap_or_else(|| QueueError::new(ErrorKind::Invalid, detail))
         }
     }
 }
@@ -141,8 +133,36 @@ fn kind_of_status(status: u16) -> ErrorKind {
     }
 }
 
-fn is_credentials(detail: &str) -> bool {
-    detail.contains("credential") || detail.contains("identity")
+/// What keeps the SDK from asking at all: no region, an endpoint that is none, no credentials.
+fn before_any_request(detail: &str) -> Option<QueueError> {
+    if NO_REGION.iter().any(|text| detail.contains(text)) {
+        let text = "no region; expected one, as AWS_REGION or in the profile";
+        return Some(QueueError::new(ErrorKind::Denied, text));
+    }
+    if let Some((_, rest)) = detail.split_once(BAD_ENDPOINT) {
+        let endpoint = rest.split('`').next().unwrap_or_default();
+        let expected =
+            "expected a URL with scheme and host, as AWS_ENDPOINT_URL or endpoint_url of the profile";
+        return Some(QueueError::new(
+            ErrorKind::Invalid,
+            format!("the endpoint is {endpoint:?}; {expected}"),
+        ));
+    }
+    if !detail.contains("credential") && !detail.contains("identity") {
+        return None;
+    }
+    let why = if detail.contains(NO_CREDENTIALS) {
+        String::new()
+    } else {
+        format!("; {detail}")
+    };
+    Some(QueueError::new(
+        ErrorKind::Denied,
+        format!(
+            "no credentials; looked for AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, AWS_WEB_IDENTITY_TOKEN_FILE, \
+             the container's role and the instance's{why}"
+        ),
+    ))
 }
 
 /// An error and its sources, in one line.
@@ -212,6 +232,38 @@ mod tests {
             assert_eq!(kind_of(code, Some(time)), None);
             assert_eq!(kind_of(code, None), None);
         }
+    }
+
+    #[test]
+    fn what_keeps_the_sdk_from_asking_is_told_in_one_sentence() {
+        let told = |detail| before_any_request(detail).map(|error| error.to_string());
+        let chain = "other: the credential provider was not enabled: no credentials found in chain. Attempted: Environment: …";
+        let text = told(chain).unwrap();
+        assert!(
+            text.starts_with("denied: no credentials; looked for AWS_ACCESS_KEY_ID and "),
+            "{text}"
+        );
+        assert!(text.ends_with("and the instance's"), "{text}");
+        let text = told("other: an error occurred while loading credentials: request forbidden").unwrap();
+        assert!(
+            text.ends_with(
+                "the instance's; other: an error occurred while loading credentials: request forbidden"
+            ),
+            "{text}"
+        );
+        let text = told(
+            "other: failed to apply endpoint `nonsense` to request `Request { .. }`: endpoint must contain scheme",
+        );
+        assert!(
+            text.unwrap()
+                .starts_with("invalid: the endpoint is \"nonsense\"; expected a URL")
+        );
+        assert!(
+            told("other: Invalid Configuration: Missing Region")
+                .unwrap()
+                .starts_with("denied: no region; expected")
+        );
+        assert_eq!(told("io error: client error (Connect): Connection refused"), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Bad input and what it gives, as one table: settings, messages, and answers of SQS.
+//! Bad input and what it gives, as one table: settings, the start, messages, and answers of SQS.
 //!
 //! `docs/bad-inputs.md` is made of the table. With `WRITE_DOCS=1` the test writes it anew; without, it fails when the page
 //! is not what the table says.
@@ -6,6 +6,7 @@
 mod answers;
 mod messages;
 mod settings;
+mod start;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -27,6 +28,11 @@ async fn every_bad_input_gives_what_the_table_says() {
             "Settings",
             "refused with exit code 64 before anything else",
             settings::rows(),
+        ),
+        (
+            "At start",
+            "`worker check`, and a worker that starts, end with exit code 1 and say",
+            start::rows().await,
         ),
         (
             "Messages",

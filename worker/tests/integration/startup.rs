@@ -88,7 +88,7 @@ async fn a_queue_that_does_not_fit_is_named() {
         text.contains("dlq.url: ") && text.contains("is the main queue itself"),
         "{text}"
     );
-    assert!(text.contains("queue.visibility_timeout: 3s"), "{text}");
+    assert!(text.contains("\nworker: queue.visibility_timeout: 3s"), "{text}");
     queues.delete().await;
 }
 

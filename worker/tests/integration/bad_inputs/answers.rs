@@ -28,7 +28,7 @@ pub(super) fn sqs(endpoint: &str) -> Sqs {
 
 /// What goes on after the bytes of an answer.
 #[derive(Clone, Copy)]
-enum Then {
+pub(super) enum Then {
     Close,
     /// The same bytes again and again, as fast as they are taken.
     Endless,
@@ -38,7 +38,7 @@ enum Then {
 }
 
 /// An endpoint that answers every request with these bytes.
-async fn endpoint(bytes: Vec<u8>, then: Then) -> String {
+pub(super) async fn endpoint(bytes: Vec<u8>, then: Then) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let bytes = Arc::new(bytes);
@@ -75,7 +75,7 @@ async fn serve(mut stream: TcpStream, bytes: Arc<Vec<u8>>, then: Then) -> std::i
     Ok(())
 }
 
-fn http(status: &str, body: &str) -> Vec<u8> {
+pub(super) fn http(status: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/x-amz-json-1.0\r\ncontent-length: {length}\r\n\r\n"

@@ -94,6 +94,26 @@ pub(super) fn rows() -> Vec<Row> {
             refusal("concurency = 5\n", &[]),
         ),
         row(
+            "a misspelt variable: what was perhaps meant, and the value where it can be no secret",
+            r#"concurency (WORKER__CONCURENCY): "5" from the environment; expected a setting that exists, perhaps concurrency (WORKER__CONCURRENCY)"#,
+            refusal("", &[("WORKER__CONCURENCY", "5")]),
+        ),
+        row(
+            "the dead-letter queue by name",
+            r#"dlq.name (WORKER__DLQ__NAME): "***" from the environment; expected a setting that exists, perhaps dlq.url (WORKER__DLQ__URL)"#,
+            refusal("", &[("WORKER__DLQ__NAME", "orders-dlq")]),
+        ),
+        row(
+            "a variable with one underscore; where the one with two is set as well, it is somebody else's",
+            r#"WORKER_CONCURRENCY: "5" from the environment; expected two underscores: WORKER__CONCURRENCY"#,
+            refusal("", &[("WORKER_CONCURRENCY", "5")]),
+        ),
+        row(
+            "an address of AWS that is none",
+            r#"AWS_ENDPOINT_URL: "nonsense" from the environment; expected a URL with scheme and host"#,
+            refusal("", &[("AWS_ENDPOINT_URL", "nonsense")]),
+        ),
+        row(
             "a file that is no TOML",
             r#"--config: "worker.toml" from the command line; expected a TOML file ("#,
             refusal("concurrency = = 5\n", &[]),
