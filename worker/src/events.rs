@@ -379,6 +379,29 @@ impl Returned<'_> {
     }
 }
 
+/// The worker stops: what is still waited for.
+pub(crate) struct Draining {
+    pub(crate) receives: usize,
+    pub(crate) wait: Duration,
+    pub(crate) in_hand: usize,
+}
+
+impl Draining {
+    pub(crate) fn record(self, events: &Events) {
+        let (queue, receives, in_hand) = (&events.queue, self.receives, self.in_hand);
+        // Aborted, a receive would hide what SQS has just handed out until the visibility timeout.
+        let text = match (receives, in_hand) {
+            (0, 0) => "draining: nothing is under way",
+            (0, _) => "draining: what is in hand is finished or handed back",
+            (_, 0) => "draining: the last receive is waited for, never aborted",
+            (_, _) => {
+                "draining: the last receive is waited for, never aborted; what is in hand is finished or handed back"
+            }
+        };
+        info!(%queue, receives, wait_ms = self.wait.as_millis(), in_hand, "{text}");
+    }
+}
+
 /// A receive failed.
 pub(crate) struct PollFailed<'a> {
     pub(crate) error: &'a QueueError,

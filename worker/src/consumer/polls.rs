@@ -11,7 +11,7 @@ use super::Shared;
 use super::delivery::{self, Delivery};
 use super::health::TICK;
 use super::reflexes::{Leave, Reflexes};
-use crate::events::{PollFailed, PollsRecovered};
+use crate::events::{Draining, PollFailed, PollsRecovered};
 use crate::handler::Handler;
 use crate::queue::{ErrorKind, MAX_BATCH, Queue, QueueError, ReceiveRequest};
 use crate::settle::Settle;
@@ -72,6 +72,12 @@ pub(super) async fn run<Q: Queue, H: Handler>(shared: &Arc<Shared<Q, H>>, settle
         }
     }
     shared.health.polling(false);
+    Draining {
+        receives: polls.len(),
+        wait: shared.options.wait,
+        in_hand: shared.leases.held(),
+    }
+    .record(&shared.parts.events);
     // Receives under way are never aborted: SQS may already have handed out messages. Each has a timeout.
     shared.deliveries.close();
     let mut tick = interval(DRAIN_TICK);

@@ -99,6 +99,37 @@ async fn a_message_on_its_last_receive_is_not_dead_lettered_by_a_deployment() {
 }
 
 #[tokio::test]
+async fn an_idle_worker_says_at_once_that_it_waits_for_its_last_receive() {
+    let Some(queues) = Queues::create(Shape::default()).await else {
+        return;
+    };
+    let mut variables = settings(&queues);
+    variables.insert("WORKER__QUEUE__WAIT", "20s".to_owned());
+    let mut worker = Worker::start(&variables);
+    let polls = async {
+        let mut tick = tokio::time::interval(Duration::from_millis(20));
+        while worker.metrics().await.sum("worker_pollers", &[]) < 1.0 {
+            tick.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, polls).await.unwrap();
+    let asked = Instant::now();
+    worker.signal(Signal::SIGTERM);
+    worker
+        .tells("draining: the last receive is waited for, never aborted", 1)
+        .await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    let line = &worker.told("draining: the last receive is waited for, never aborted")[0];
+    assert_eq!(
+        (&line["receives"], &line["in_hand"], &line["wait_ms"]),
+        (&1.into(), &0.into(), &20_000.into())
+    );
+    worker.signal(Signal::SIGTERM);
+    worker.exit(Duration::from_secs(5)).await;
+    queues.delete().await;
+}
+
+#[tokio::test]
 async fn a_second_signal_exits_at_once() {
     let Some(queues) = Queues::create(Shape::default()).await else {
         return;
