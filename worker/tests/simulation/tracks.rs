@@ -5,6 +5,7 @@
 mod blocked;
 mod control;
 mod dependency;
+mod idle;
 mod lake;
 mod opened;
 mod process;
@@ -23,7 +24,7 @@ use worker::release::Track;
 
 use self::control::{Control, SLOWEST};
 use self::lake::Lake;
-use self::process::{DEADLINE, Process, Setup};
+use self::process::{DEADLINE, Process, Setup, WAIT};
 
 fn on_paused_clock<T>(run: impl Future<Output = T>) -> T {
     crate::run::watch_panics();
@@ -181,6 +182,7 @@ async fn two_tracks(seed: u64) {
         track,
         concurrency: 5,
         deadline: DEADLINE,
+        wait: WAIT,
         control: Some(control.clone()),
     };
     let mut processes = Vec::new();

@@ -15,7 +15,7 @@ use worker::release::Track;
 use super::control::Control;
 use super::document;
 use super::lake::Lake;
-use super::process::{Process, Setup};
+use super::process::{Process, Setup, WAIT};
 
 /// Blocks until it is told how to end.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ async fn stuck() -> (Arc<Lake>, Process, Arc<Blocks>, Sender<Outcome>) {
         track: Track::Canary,
         concurrency: 1,
         deadline: Duration::from_millis(100),
+        wait: WAIT,
         control: Some(control),
     };
     let canary = Process::start(&lake, &setup, &handler).await;

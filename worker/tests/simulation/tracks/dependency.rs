@@ -8,7 +8,7 @@ use worker::evidence::Breaker;
 use worker::release::Track;
 
 use super::lake::{Lake, VISIBILITY};
-use super::process::{DEADLINE, Process, Setup};
+use super::process::{DEADLINE, Process, Setup, WAIT};
 use super::{Truth, Workload, on_paused_clock};
 
 #[test]
@@ -31,6 +31,7 @@ fn a_dependency_down_for_ten_minutes_dead_letters_nothing() {
                 track: Track::Stable,
                 concurrency: 10,
                 deadline: DEADLINE,
+                wait: WAIT,
                 control: None,
             };
             processes.push(Process::start(&lake, &setup, &handler).await);
@@ -74,6 +75,7 @@ fn messages_that_are_lost_while_they_wait_in_place_are_let_go_of_at_once() {
             track: Track::Stable,
             concurrency: 10,
             deadline: DEADLINE,
+            wait: WAIT,
             control: None,
         };
         let process = Process::start(&lake, &setup, &handler).await;

@@ -42,6 +42,8 @@ struct State {
     random: fastrand::Rng,
     /// What was sent to the handover queue: original id, and how often.
     handed_over: BTreeMap<String, usize>,
+    /// When each queue was asked for something, by its URL.
+    asked: BTreeMap<String, Vec<Duration>>,
 }
 
 impl Lake {
@@ -76,6 +78,7 @@ impl Lake {
                 account,
                 random: fastrand::Rng::with_seed(seed),
                 handed_over: BTreeMap::new(),
+                asked: BTreeMap::new(),
             }),
             woken: Notify::new(),
             origin: Instant::now(),
@@ -151,6 +154,11 @@ impl Lake {
         }
     }
 
+    /// When each queue was asked for something, since the beginning.
+    pub(crate) fn asked(&self) -> BTreeMap<String, Vec<Duration>> {
+        self.act(|state, _| state.asked.clone())
+    }
+
     /// How often the message that was handed over most often was.
     pub(crate) fn most_handed_over(&self) -> usize {
         self.act(|state, _| state.handed_over.values().copied().max().unwrap_or(0))
@@ -166,6 +174,14 @@ pub(crate) struct Way {
 }
 
 impl Way {
+    /// A request is on its way.
+    async fn request(&self) {
+        let at = self.lake.origin.elapsed();
+        self.lake
+            .act(|state, _| state.asked.entry(self.url.clone()).or_default().push(at));
+        self.travel().await;
+    }
+
     async fn travel(&self) {
         if self.killed.is_cancelled() {
             std::future::pending::<()>().await;
@@ -179,7 +195,7 @@ impl Way {
 
 impl Queue for Way {
     async fn receive(&self, request: ReceiveRequest) -> Result<Vec<Message>, QueueError> {
-        self.travel().await;
+        self.request().await;
         let asked = receive_request(&self.url, request);
         let end = Instant::now() + request.wait;
         // Ends with the wait.
@@ -211,7 +227,7 @@ impl Queue for Way {
     }
 
     async fn delete(&self, receipts: &[Arc<str>]) -> BatchResult<()> {
-        self.travel().await;
+        self.request().await;
         let entries = receipts.iter().enumerate().map(|(index, receipt)| DeleteEntry {
             id: index.to_string(),
             receipt_handle: receipt.to_string(),
@@ -231,7 +247,7 @@ impl Queue for Way {
     }
 
     async fn change_visibility(&self, entries: &[Visibility]) -> BatchResult<()> {
-        self.travel().await;
+        self.request().await;
         let changes = entries
             .iter()
             .enumerate()
@@ -255,7 +271,7 @@ impl Queue for Way {
     }
 
     async fn send(&self, entries: &[Outgoing]) -> BatchResult<String> {
-        self.travel().await;
+        self.request().await;
         let sent = entries
             .iter()
             .enumerate()

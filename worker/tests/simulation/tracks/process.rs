@@ -34,6 +34,9 @@ const TARGET: Target = Target {
 /// A deadline that no handler here misses.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a receive waits where it does not matter.
+pub(crate) const WAIT: Duration = Duration::from_secs(4);
+
 /// What a process is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
@@ -41,6 +44,8 @@ pub(crate) struct Setup {
     pub(crate) track: Track,
     pub(crate) concurrency: usize,
     pub(crate) deadline: Duration,
+    /// How long a receive waits for messages.
+    pub(crate) wait: Duration,
     /// None: no control source is set.
     pub(crate) control: Option<Control>,
 }
@@ -201,7 +206,7 @@ async fn parts<H: Handler>(
 fn options(setup: &Setup, concurrency: usize) -> Options {
     Options {
         concurrency,
-        wait: Duration::from_secs(4),
+        wait: setup.wait,
         visibility: VISIBILITY,
         deadline: setup.deadline,
         retry: Backoff {

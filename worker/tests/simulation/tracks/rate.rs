@@ -9,7 +9,7 @@ use worker::release::Track;
 
 use super::control::Control;
 use super::lake::Lake;
-use super::process::{DEADLINE, Process, Setup};
+use super::process::{DEADLINE, Process, Setup, WAIT};
 use super::{Workload, document, on_paused_clock};
 
 /// Failed attempts up to the one that opened a canary's breaker, and after it; it fails everything from `healthy` on.
@@ -30,6 +30,7 @@ async fn until_opened(concurrency: usize, healthy: Duration) -> (u64, u64) {
         track: Track::Canary,
         concurrency,
         deadline: DEADLINE,
+        wait: WAIT,
         control: Some(control),
     };
     let canary = Process::start(&lake, &setup, &handler).await;
