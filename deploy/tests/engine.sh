@@ -1,6 +1,7 @@
 # shellcheck shell=bash disable=SC2154
-# A Docker engine, a registry and the project's images for deploy/tests/rollouts --containers. To be sourced after ministack.sh, with
-# `here`, `cache`, `scratch` and `environment` set. Linux only: containers and this machine reach each other over a bridge.
+# A Docker engine, a registry and the project's images for deploy/tests/compose and deploy/tests/rollouts --containers. To be sourced
+# after ministack.sh, with `here`, `cache`, `scratch` and `environment` set. Linux only: containers and this machine reach each other
+# over a bridge.
 
 network=queue-worker-rollouts
 # ECS's own address for metadata and credentials; the bridge's on this machine.
@@ -36,28 +37,37 @@ unpack() {
     }
 }
 
-# Client, engine and registry, from Debian trixie: bookworm's engine is too old for build contexts. But for runc, which trixie links with
-# its own C library.
+# Client, engine and registry, from Debian trixie: bookworm's engine is too old for build contexts. But for runc, tini and iptables,
+# which trixie links with its own C library. The engine needs iptables inside containers, where it turns names of other containers into
+# addresses.
 engine_of_debian() {
     local unpacked=$scratch/engine program
-    engine=$cache/engine-26
+    engine=$cache/engine-26-compose
     [[ ! -f $engine/complete ]] || return 0
     say "unpacking a Docker engine into $engine"
-    unpack "$unpacked" trixie docker.io docker-cli docker-buildx docker-registry containerd
-    unpack "$scratch/runc" own runc
+    unpack "$unpacked" trixie docker.io docker-cli docker-buildx docker-compose docker-registry containerd
+    unpack "$scratch/own" own runc tini iptables libxtables12 libip4tc2 libip6tc2 libnftnl11 libmnl0 libnetfilter-conntrack3 libnfnetlink0
     rm -rf "$engine"
     mkdir -p "$engine/bin" "$engine/cli-plugins"
-    for program in dockerd docker docker-registry containerd containerd-shim-runc-v2; do
+    for program in dockerd docker docker-proxy docker-registry containerd containerd-shim-runc-v2; do
         mv "$unpacked"/usr/*bin/"$program" "$engine/bin/"
     done
-    mv "$scratch/runc/usr/sbin/runc" "$engine/bin/"
-    mv "$unpacked/usr/libexec/docker/cli-plugins/docker-buildx" "$engine/cli-plugins/"
-    rm -rf "$unpacked" "$scratch/runc"
+    mv "$scratch/own/usr/sbin/runc" "$engine/bin/"
+    mv "$scratch/own/usr/bin/tini-static" "$engine/bin/docker-init"
+    mv "$unpacked"/usr/libexec/docker/cli-plugins/docker-{buildx,compose} "$engine/cli-plugins/"
+    mv "$scratch/own" "$engine/iptables"
+    for program in iptables ip6tables; do
+        # shellcheck disable=SC2016 # for the script itself
+        printf '#!/bin/sh\nhere=${0%%/*}/../iptables/usr\nset -- "$here/sbin/xtables-nft-multi" %s "$@"\n%s\n' "$program" \
+            'for lib in "$here"/lib/*/; do LD_LIBRARY_PATH=$lib XTABLES_LIBDIR=${lib}xtables exec "$@"; done' >"$engine/bin/$program"
+        chmod +x "$engine/bin/$program"
+    done
+    rm -rf "$unpacked"
     touch "$engine/complete"
 }
 
-# As root on Debian an engine of our own for the time of the test, beside one that may be there; it touches no firewall, since its
-# containers talk to this machine only. Else the one that answers.
+# As root on Debian an engine of our own for the time of the test, beside one that may be there. It touches no rule of this machine's
+# firewall: its containers talk to each other and to this machine only. Else the one that answers.
 start_engine() {
     if ((EUID == 0)) && [[ -f $keyring ]]; then
         engine_of_debian
@@ -67,7 +77,7 @@ start_engine() {
         echo '{}' >"$scratch/docker.json" # no settings of this machine
         # In a session of its own: an interrupt is for this script, which still needs the engine to leave nothing.
         setsid dockerd --host "$DOCKER_HOST" --data-root "$scratch/data" --exec-root "$scratch/exec" --pidfile "$scratch/docker.pid" \
-            --config-file "$scratch/docker.json" --bridge none --iptables=false --ip6tables=false --userland-proxy=false \
+            --config-file "$scratch/docker.json" --bridge none --iptables=false --ip6tables=false --userland-proxy-path "$engine/bin/docker-proxy" \
             >"$scratch/dockerd.log" 2>&1 &
         dockerd=$!
         until_answers "$dockerd" "$scratch/dockerd.log" docker info
@@ -143,16 +153,23 @@ build() {
     }
 }
 
-# Builds the images from the binaries in $1, brings the worker's into the registry, and writes what there is to $scratch/made.json.
-build_images() {
-    local binaries=$1 program release tag from
-    local -a made=()
-    mkdir -p "$scratch/binaries" "$scratch/logs"
+# What `build` puts into images: the binaries in $1, and a base.
+prepare_images() {
+    local program
+    mkdir -p "$scratch/binaries"
     for program in worker canary; do
         # A debug build is ten times as large with its symbols.
-        strip -o "$scratch/binaries/$program" "$binaries/$program" 2>/dev/null || cp "$binaries/$program" "$scratch/binaries/"
+        strip -o "$scratch/binaries/$program" "$1/$program" 2>/dev/null || cp "$1/$program" "$scratch/binaries/"
     done
     build_base
+}
+
+# Builds the images from the binaries in $1, brings the worker's into the registry, and writes what there is to $scratch/made.json.
+build_images() {
+    local release tag from
+    local -a made=()
+    mkdir -p "$scratch/logs"
+    prepare_images "$1"
     build "$here/../canary/Dockerfile" base 1.0.0 "$network/canary"
     for release in 1.0.0 1.1.0 2.0.0 broken; do
         tag=$registry/orders-worker:$release

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs the commands of pages that are to be typed, and looks at what they say.
 
-    commands.py --binaries DIRECTORY [PAGE...]
+    commands.py --binaries DIRECTORY [--with NEED] [PAGE...]
 
 A block that begins with ```sh is run, all blocks of a page in one shell, in the root of the repository. What is said behind `sh`:
 
     sh              must end with exit code 0
     sh exit=3       must end with that code
-    sh needs=AWS    is only parsed: what it needs is not to be had in a test
+    sh needs=AWS    is only parsed: what it needs is not to be had in a test, unless --with says that it is there
     sh by=TEST      is only parsed: that test runs it
 
 A block ```text after it is what one then sees: each of its lines, with … for anything, must be in the output, in this order.
@@ -108,10 +108,14 @@ def missing(seen, output):
 class Page:
     """A page that is played in one shell."""
 
-    def __init__(self, name, binaries):
+    def __init__(self, name, binaries, there=()):
         self.name = name
         self.blocks = blocks(name, (ROOT / name).read_text(encoding="utf-8"))
+        for block in self.blocks:
+            if block.options.get("needs") in there:
+                del block.options["needs"]
         self.binaries = binaries
+        self.there = there
         self.findings = []
 
     def parse(self, block):
@@ -134,17 +138,21 @@ class Page:
                 FREE_PORT=str(free_port()),
             )
             log = Path(directory) / "shell.out"
+            # What is typed comes by a pipe of its own: some commands would read it up, were it their standard input.
+            reader, writer = os.pipe()
             with log.open("wb") as output:
                 shell = subprocess.Popen(
-                    ["bash", "--norc"],
+                    ["bash", "--norc", f"/dev/fd/{reader}"],
                     cwd=ROOT,
                     env=stage.environment,
-                    stdin=subprocess.PIPE,
+                    stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    text=True,
+                    pass_fds=[reader],
                     start_new_session=True,  # its jobs can be ended with it
                 )
+                os.close(reader)
+                self.keyboard = os.fdopen(writer, "w")
                 try:
                     self.type(shell, f". {ROOT / 'docs/tests/givens.sh'}", log)
                     for block in self.blocks:
@@ -152,7 +160,7 @@ class Page:
                         if block.run and not self.findings:
                             self.run(shell, block, log)
                     self.type(shell, "the_end", log, patience=90)
-                    shell.stdin.close()
+                    self.keyboard.close()
                     shell.wait(timeout=30)
                 finally:
                     if shell.poll() is None:
@@ -163,8 +171,8 @@ class Page:
         """Types into the shell; what came out, and the exit code."""
         mark = f"--- {time.monotonic_ns()}"
         before = log.stat().st_size
-        shell.stdin.write(f"{text}\n__code=$?; echo; echo '{mark}' $__code\n")
-        shell.stdin.flush()
+        self.keyboard.write(f"{text}\n__code=$?; echo; echo '{mark}' $__code\n")
+        self.keyboard.flush()
         end = time.monotonic() + patience
         while time.monotonic() < end:
             with log.open("rb") as output:
@@ -204,6 +212,7 @@ def others():
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binaries", required=True, help="directory of worker, canary and embedded-sqs")
+    parser.add_argument("--with", action="append", default=[], dest="there", metavar="NEED", help="what is there: blocks that need it are run")
     parser.add_argument("pages", nargs="*", default=PAGES, metavar="PAGE", help="only these")
     arguments = parser.parse_args()
     findings, count, skipped = [], 0, 0
@@ -215,12 +224,12 @@ def main():
         findings += page.findings
         skipped += len(page.blocks)
     for name in arguments.pages:
-        page = Page(name, Path(arguments.binaries).resolve())
+        page = Page(name, Path(arguments.binaries).resolve(), arguments.there)
         page.play()
         if page.findings:
             # A good release is refused by chance once in a hundred times: that is what the pages say, too.
             print("\n".join([*page.findings, f"{name}: once more"]), flush=True)
-            page = Page(name, page.binaries)
+            page = Page(name, page.binaries, page.there)
             page.play()
         findings += page.findings
         count += sum(block.run for block in page.blocks)

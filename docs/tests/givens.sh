@@ -147,6 +147,51 @@ no_rollout() {
     tool=''
 }
 
+# ---- The Compose stack ----------------------------------------------------------------------------------------------
+
+# Nothing of it, not even of a play before this one.
+given_compose_afresh() { docker compose --profile '*' down --volumes --timeout 5; }
+
+# Every service that has a health check is healthy.
+is_healthy() { ! docker compose ps --all --format '{{.Health}}' | grep -vE '^(healthy)?$'; }
+
+# Whether a query gives anything now; Prometheus has scraped what is asked for.
+holds() {
+    curl --silent --fail "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/query" --data-urlencode "query=$1" |
+        python3 -c 'import json, sys; sys.exit(not json.load(sys.stdin)["data"]["result"])' 2>/dev/null
+}
+
+await_query() {
+    await holds "$1" || {
+        echo "Prometheus has nothing for: $1"
+        return 1
+    }
+}
+
+given_compose_up() {
+    await is_healthy &&
+        await_query 'count(up{job="worker"} == 1) == 2' &&
+        await_query 'sum(rate(worker_attempts_total{track="stable",outcome="done"}[30s])) > 10' &&
+        await_query 'sum(canary_queue_messages{role="main"})'
+}
+
+given_compose_canary() {
+    await_query 'worker_breaker_opened_total{track="canary",kind="rate"} > 0' &&
+        await_query 'sum(worker_handover_results_total{track="stable",result="recovered"}) > 0'
+}
+
+given_compose_better() {
+    await_query 'sum(worker_attempts_total{track="canary",release="1.2.0",outcome="done"}) > 0'
+}
+
+# What the dashboards show of the rollouts: the bad release worked, it is gone, and the one before is up.
+given_compose_rolled_back() {
+    await_query 'sum(max_over_time(worker_attempts_total{job="fleet",release="1.2.0"}[10m])) > 0' &&
+        await_query 'count(up{job="fleet"} == 1) == 3' &&
+        await_query 'count(count by (instance) (worker_slots{job="fleet",release="1.1.0"})) == 3' &&
+        await_query 'canary_rollout_info{release="1.2.0"}'
+}
+
 # Whatever a page has left running.
 the_end() {
     if [[ -f canary.toml ]]; then

@@ -58,6 +58,7 @@ test_arguments() {
     run "$start" --help && expect "help says how to use it" 0 "Usage: localstack/start"
     run "$start" --fast && expect "an unknown flag is named" 64 "unknown argument '--fast'"
     run "$start" --docker --venv && expect "two ways exclude each other" 64 "exclude each other"
+    run "$start" --docker --environment && expect "Docker has no environment" 64 "--docker uses none"
     run "$start" --wait soon && expect "a wait that is no number is named" 64 "--wait is 'soon'"
     run "$stop" now && expect "stop names an unknown argument" 64 "unknown argument 'now'"
     run env LOCALSTACK_PORT=66000 "$start" && expect "a port out of range is named" 64 "LOCALSTACK_PORT is '66000'"
