@@ -283,7 +283,20 @@ impl<S: Source> Reader<S> {
             rollout: document.is_rollout(),
         };
         if (now.control, now.epoch, now.shut) != (before.control, before.epoch, before.shut) {
-            tracing::info!(epoch = document.epoch, control = ?now.control, "control document in force");
+            let TrackControl {
+                max_per_second,
+                paused,
+                max_failure_rate,
+                handover,
+            } = now.control;
+            tracing::info!(
+                epoch = document.epoch,
+                paused,
+                max_per_second,
+                max_failure_rate,
+                handover,
+                "control document in force"
+            );
         }
         self.sender.send_replace(now);
         (ReadResult::Ok, String::new())
