@@ -3,33 +3,35 @@
 //! Several times a second it looks at the fleet, asks the processes for their counts, asks the judge, and looks whether people have
 //! asked for something. Everything it needs to know is in the journal: killed at any instant, it is simply started again.
 
+mod acting;
 mod control;
 mod counts;
+mod keeping;
 mod owner;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod watching;
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use worker::clock::Clock;
-use worker::control::{Tracks, share};
-use worker::release::Release;
+use worker::control::Tracks;
 
-use crate::evidence::{Checkpoint, Collector, Second};
-use crate::fleet::{Fleet, Service, View};
+use crate::evidence::{Checkpoint, Collector};
+use crate::fleet::Fleet;
 use crate::journal::{Answer, Journal, Measured, Store, StoreError, Version};
-use crate::judge::{self, verdict::Verdict};
 use crate::moment::Moment;
 use crate::rollout::{
-    Action, Ask, Course, Event, Happening, Judgement, Kind, Outcome, Phase, Revision, State, Transition,
-    action, begin, step,
+    Action, Ask, Course, Event, Happening, Kind, Outcome, Phase, Revision, Transition, action, begin, step,
 };
 
 pub use owner::{Claim, ClaimError, claim, me};
 pub use parts::{Observer, Parts, Redriver, Redriving, Scrape, Silent, Source};
+
+use acting::redriven;
 
 /// How often things are done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,97 +310,6 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         Ok(())
     }
 
-    /// Asks the processes and completes windows.
-    ///
-    /// What is said by others than the processes, and cannot be had, people are told: it is not a process that is ill.
-    async fn count(&mut self, view: &View) -> Option<String> {
-        let now = self.now();
-        let mut unheard = None;
-        if self.source.is_by_process() {
-            for ended in &view.ended {
-                self.collector.ended(&ended.name, ended.how);
-            }
-            let processes = || view.stable.processes.iter().chain(&view.canary.processes);
-            self.collector
-                .retain(|name| processes().any(|process| process.name == name));
-        }
-        if Instant::now() >= self.due.ask {
-            self.due.ask = Instant::now() + self.pace.ask;
-            let since = self.collector.wanted_from(now);
-            for (name, answer) in self.source.ask(view, since).await {
-                match answer {
-                    Ok(report) => self.collector.report(&name, report),
-                    // No answer is no data: readiness, and the deadline of the window, see to it.
-                    Err(_) if self.source.is_by_process() => {}
-                    Err(error) => unheard = Some(error),
-                }
-            }
-            self.due.entered = true;
-        }
-        let now = self.now();
-        let second = self.second(view);
-        self.collector.note(now, second);
-        self.collector.advance(now);
-        unheard
-    }
-
-    fn second(&self, view: &View) -> Second {
-        let state = &self.journal.state;
-        let tasks = |release: &Release| {
-            self.collector
-                .tasks(release, view.running(release), view.starts(release))
-        };
-        let baseline = state.baseline.as_ref();
-        Second {
-            share: counts::share_of_candidate(&self.course, state),
-            candidate: tasks(&state.candidate.release),
-            baseline: baseline.map_or_else(Default::default, |revision| tasks(&revision.release)),
-        }
-    }
-
-    fn judge(&self) -> Option<(Judgement, Option<Verdict>)> {
-        let state = &self.journal.state;
-        if !state.is_judged() {
-            return None;
-        }
-        let rules = &self.course.plan.rules;
-        let ledger = self.collector.ledger();
-        let now = self.now();
-        if state.baseline.is_none() {
-            let messages = counts::tally(ledger);
-            let situation = self.course.situation(state, now, messages.attempts);
-            return Some((counts::first_release(rules, ledger, &situation, &messages), None));
-        }
-        let messages = counts::tally(ledger).attempts;
-        let situation = self.course.situation(state, now, messages);
-        let verdict = judge::decide(rules, ledger, &situation);
-        Some((Judgement::from(&verdict), Some(verdict)))
-    }
-
-    fn measure(&mut self, view: &View) {
-        let now = self.now();
-        let flow = self.collector.flow(now);
-        let contained = counts::contained(
-            self.journal.measured.contained,
-            self.collector.is_contained(),
-            now,
-        );
-        self.journal.measured = Measured {
-            at: now,
-            per_second: flow.per_second,
-            share: flow.canary_share,
-            share_wanted: counts::share_wanted(&self.course, &self.journal.state),
-            canary_per_process: self
-                .tracks
-                .as_ref()
-                .and_then(|tracks| tracks.canary)
-                .and_then(|canary| canary.max_per_second),
-            stable: counts::measured(view.service(Service::Stable)),
-            canary: counts::measured(view.service(Service::Canary)),
-            contained,
-        };
-    }
-
     /// Brings an event to the state machine; what comes of it is written down, and then done.
     async fn feed(&mut self, event: Event) -> Result<(), DriveError> {
         let now = self.now();
@@ -431,191 +342,6 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         self.pending.retain(|action| standing.contains(action));
         self.act(actions).await
     }
-
-    /// Carries actions out. What does not work stays pending.
-    async fn act(&mut self, actions: Vec<Action>) -> Result<(), DriveError> {
-        for action in actions {
-            let done = match &action {
-                // Done by `look`, as long as it is to be done.
-                Action::Check => Ok(()),
-                Action::Limit { .. } => {
-                    self.tracks = None;
-                    self.steer().await?;
-                    Ok(())
-                }
-                Action::RunCanary { revision, count } => {
-                    self.fleet.run(Service::Canary, revision, *count).await
-                }
-                Action::StopCanary => self.fleet.stop(Service::Canary).await,
-                Action::RunStable { revision } => {
-                    self.fleet
-                        .run(Service::Stable, revision, crate::rollout::Count::Full)
-                        .await
-                }
-                Action::StopStable => self.fleet.stop(Service::Stable).await,
-                Action::Record { revision } => self.fleet.record(revision.as_ref()).await,
-                Action::Redrive { release } => {
-                    let rate = self.course.plan.redrive.rate;
-                    self.redriving = Some(self.redriver.redrive(release.clone(), rate));
-                    Ok(())
-                }
-            };
-            if let Err(error) = done {
-                self.pending.push(action);
-                self.due.again = Instant::now() + AGAIN;
-                self.trouble(error.0).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Notes what did not work, once for as long as it stays the same.
-    async fn trouble(&mut self, text: String) -> Result<(), DriveError> {
-        let happening = Happening::Trouble { text };
-        let last = self.journal.timeline.last().map(|entry| &entry.happening);
-        if last == Some(&happening) {
-            return Ok(());
-        }
-        self.write_down(vec![happening]).await
-    }
-
-    /// Follows what people have asked for, in the order in which they did.
-    async fn answer_requests(&mut self) -> Result<(), DriveError> {
-        self.refresh().await?;
-        // Bounded by what is there now; each is taken off as it is answered.
-        for request in self.journal.requests.clone() {
-            let now = self.now();
-            let event = Event::Asked(request.ask);
-            let transition = step(&self.course, &self.journal.state, now, &event);
-            self.follow(transition, Some(request.id)).await?;
-        }
-        Ok(())
-    }
-
-    /// Reads what others have written: their requests, or that this tool does not own the rollout any more.
-    async fn refresh(&mut self) -> Result<(), DriveError> {
-        let mut tries = 0;
-        let read = loop {
-            match self.store.read().await {
-                Err(StoreError::Unreachable(_)) if tries < OUTAGE => tries += 1,
-                read => break read?,
-            }
-            sleep(AGAIN).await;
-        };
-        let Some((journal, version)) = read else {
-            return Err(DriveError::Lost("the journal is gone".to_owned()));
-        };
-        if version == self.version {
-            return Ok(());
-        }
-        match &journal.owner {
-            Some(owner) if owner.id == self.owner && journal.rollout == self.journal.rollout => {}
-            Some(owner) => return Err(DriveError::Lost(owner.to_string())),
-            // It was left, and the answer to that was lost.
-            None if self.journal.owner.is_none() && journal.rollout == self.journal.rollout => {}
-            None => return Err(DriveError::Lost("nobody owns it".to_owned())),
-        }
-        self.journal.requests = journal.requests;
-        self.version = version;
-        Ok(())
-    }
-
-    /// Writes everything down with what happened.
-    async fn write_down(&mut self, happened: Vec<Happening>) -> Result<(), DriveError> {
-        let now = self.now();
-        if let Some(owner) = &mut self.journal.owner {
-            owner.heartbeat = now;
-        }
-        self.journal.evidence = self.collector.checkpoint().clone();
-        let first = happened.len();
-        self.journal.tell(now, happened);
-        self.save().await?;
-        self.due.beat = Instant::now() + self.pace.beat;
-        let from = self.journal.timeline.len().saturating_sub(first);
-        for entry in &self.journal.timeline[from..] {
-            self.observer.happened(entry, &self.journal);
-        }
-        self.observer.looked(&self.journal);
-        Ok(())
-    }
-
-    async fn save(&mut self) -> Result<(), DriveError> {
-        // Somebody who asks for something may come between, again and again, but not for ever.
-        for _ in 0..OUTAGE {
-            match self.store.write(&self.journal, Some(&self.version)).await {
-                Ok(version) => {
-                    self.version = version;
-                    return Ok(());
-                }
-                Err(StoreError::Conflict) => self.refresh_before_writing().await?,
-                // Whether it was written is not known: read, then written once more.
-                Err(StoreError::Unreachable(_)) => {
-                    sleep(AGAIN).await;
-                    self.refresh_before_writing().await?;
-                }
-                Err(error @ StoreError::Broken(_)) => return Err(error.into()),
-            }
-        }
-        Err(StoreError::Conflict.into())
-    }
-
-    /// What was answered is not asked for any more, though the journal that was read still says so.
-    async fn refresh_before_writing(&mut self) -> Result<(), DriveError> {
-        self.refresh().await?;
-        let answers = &self.journal.answers;
-        self.journal
-            .requests
-            .retain(|request| answers.iter().all(|answer| answer.id != request.id));
-        Ok(())
-    }
-
-    /// Leaves the rollout to whoever comes next.
-    async fn leave(&mut self) -> Result<(), DriveError> {
-        self.journal.owner = None;
-        self.journal.evidence = self.collector.checkpoint().clone();
-        self.save().await
-    }
-
-    async fn finish(&mut self) -> Result<(), DriveError> {
-        // The tool before may have died between its last word and this.
-        self.steer().await?;
-        let owner = None;
-        let journal = Journal {
-            owner,
-            ..self.journal.clone()
-        };
-        self.store.archive(&journal).await?;
-        self.leave().await
-    }
-
-    /// Writes the control document when what the tracks may do has changed.
-    async fn steer(&mut self) -> Result<(), DriveError> {
-        let state: &State = &self.journal.state;
-        if matches!(state.phase, Phase::Preflight) {
-            return Ok(());
-        }
-        let wanted = control::tracks(
-            &self.course,
-            state,
-            &self.collector,
-            &self.journal.measured,
-            self.now(),
-        );
-        let early = Instant::now() < self.due.review;
-        if self.tracks.as_ref().is_some_and(|tracks| {
-            control::is_same(tracks, &wanted) || early && control::can_wait(tracks, &wanted)
-        }) {
-            return Ok(());
-        }
-        match self.fleet.control(&wanted).await {
-            Ok(()) => {
-                self.tracks = Some(wanted);
-                self.due.review = Instant::now() + share::REVIEW;
-                Ok(())
-            }
-            Err(error) => self.trouble(error.0).await,
-        }
-    }
 }
 
 impl<S, F, E, R, O> std::fmt::Debug for Drive<S, F, E, R, O> {
@@ -626,16 +352,6 @@ impl<S, F, E, R, O> std::fmt::Debug for Drive<S, F, E, R, O> {
             .field("phase", &self.journal.state.phase)
             .finish_non_exhaustive()
     }
-}
-
-/// The end of a redrive that is under way; for ever pending when there is none.
-async fn redriven(redriving: &mut Option<Redriving>) -> Result<String, String> {
-    let Some(under_way) = redriving else {
-        return std::future::pending().await;
-    };
-    let result = under_way.await;
-    *redriving = None;
-    result
 }
 
 /// What a person asks, as a request for the journal.

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use worker::release::Release;
+
 use super::*;
 use crate::fleet::simulated::Simulated;
 use crate::journal::Owner;
