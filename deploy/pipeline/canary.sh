@@ -99,9 +99,9 @@ run_rollout() {
 }
 
 write_report() {
-    (become_canary report --journal "$CANARY_JOURNAL" --html report.html) >"$report/summary.txt" ||
+    (become_canary report --journal "$CANARY_JOURNAL") >"$report/summary.txt" ||
         printf 'no report could be made\n' >"$report/summary.txt"
-    (become_canary report --journal "$CANARY_JOURNAL" --json) >"$report/report.json" || true
+    (become_canary report --journal "$CANARY_JOURNAL" --html report.html --json) >"$report/report.json" || true
     cat "$report/summary.txt"
     if [[ -n ${GITHUB_STEP_SUMMARY:-} ]]; then
         # shellcheck disable=SC2016 # backticks of Markdown

@@ -18,7 +18,7 @@ use crate::status::screen;
 pub(super) struct Report {
     #[command(flatten)]
     source: Source,
-    /// Writes the report to this file, as one page that needs nothing else.
+    /// Writes the report to this file instead, as one page that needs nothing else.
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Prints it as JSON instead of text.
@@ -56,6 +56,10 @@ impl Report {
         if let Some(file) = &self.html {
             std::fs::write(file, report.page())
                 .with_context(|| format!("cannot write the page {}", file.display()))?;
+            if !self.json {
+                return print(&format!("report: {}\n", file.display()));
+            }
+            eprintln!("report: {}", file.display());
         }
         if self.json {
             return print(&(serde_json::to_string_pretty(&report)? + "\n"));

@@ -69,6 +69,12 @@ async fn status_report_and_history_read_a_state_directory() {
 
     let page = directory.path().join("report.html");
     let report = text(&in_state(&["report", "--html", path(&page)]));
+    assert_eq!(
+        report,
+        format!("report: {}\n", page.display()),
+        "only where it is"
+    );
+    let report = text(&in_state(&["report"]));
     assert!(report.contains("would not have been suspected"), "{report}");
     assert!(
         std::fs::read_to_string(&page)
