@@ -3,6 +3,9 @@
 mod ask;
 #[cfg(feature = "demo")]
 mod demo;
+mod differences;
+mod driving;
+mod exit;
 mod exporter;
 mod fleet;
 mod history;
@@ -25,8 +28,7 @@ use clap::{Parser, Subcommand};
 
 use crate::plan::Plan;
 
-/// Exit code for a command line that cannot be understood.
-pub const USAGE: u8 = 64;
+pub use exit::Exit;
 
 /// Releases SQS queue workers by canary.
 #[derive(Debug, Parser)]

@@ -276,7 +276,7 @@ fn settings(options: &Options, endpoint: &str, queues: &Queues) -> Result<Settin
     let pairs = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
     Ok(Settings {
         directory: std::path::absolute(&options.directory)?,
-        command: vec![binary.to_owned(), "worker".to_owned()],
+        command: vec![binary.to_owned(), "worker".to_owned(), "run".to_owned()],
         stable: 3,
         canary: 1,
         stop_within: Duration::from_secs(12),

@@ -97,7 +97,9 @@ impl Discretion {
 
     fn reason(self, reason: &mut Reason) {
         match reason {
-            Reason::Preflight { error: text } | Reason::NotStarting { text } => self.in_place(text),
+            Reason::Preflight { error: text }
+            | Reason::NotStarting { text }
+            | Reason::NotReady { said: Some(text), .. } => self.in_place(text),
             Reason::Asked { by, why } => {
                 self.in_place(by);
                 self.in_place(why);
@@ -105,7 +107,7 @@ impl Discretion {
             Reason::Harm
             | Reason::Guard { .. }
             | Reason::Ceiling
-            | Reason::NotReady { .. }
+            | Reason::NotReady { said: None, .. }
             | Reason::Inconclusive
             | Reason::HoldExpired
             | Reason::Superseded { .. } => {}
@@ -135,8 +137,14 @@ impl Discretion {
                 self.in_place(by);
                 self.in_place(from);
             }
-            // How many went back is a count when it went well, and an error otherwise.
-            Happening::Redriven { text, well: true } => *text = Self::Bounded.text(text),
+            // How many went back when it went well, with what the messages failed of in brackets; an error otherwise.
+            Happening::Redriven { text, well: true } => {
+                let count = text.split_once(" (").map_or(text.as_str(), |(count, _)| count);
+                *text = match self {
+                    Self::Redacted => Self::Bounded.text(count),
+                    Self::Bounded => self.text(text),
+                };
+            }
             Happening::Redriven { text, well: false }
             | Happening::Refused { text }
             | Happening::Crashed { text, .. }
@@ -150,7 +158,7 @@ impl Discretion {
             | Happening::Promoted
             | Happening::BakeBegan { .. }
             | Happening::BakeOver
-            | Happening::StableRestored
+            | Happening::StableRestored { .. }
             | Happening::Removed
             | Happening::Ended { .. } => {}
         }

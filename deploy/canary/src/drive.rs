@@ -28,7 +28,7 @@ use crate::rollout::{
     Action, Ask, Course, Event, Happening, Kind, Outcome, Phase, Revision, Transition, action, begin, step,
 };
 
-pub use owner::{Claim, ClaimError, claim, me};
+pub use owner::{Claim, ClaimError, Driver, claim, driver, me};
 pub use parts::{Observer, Parts, Redriver, Redriving, Scrape, Silent, Source};
 
 use acting::redriven;
@@ -71,6 +71,8 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(30);
 /// How often a journal that does not answer is asked again, [`AGAIN`] apart: less than [`DEAD_AFTER`] in all, so that nobody else takes
 /// over meanwhile.
 const OUTAGE: u32 = 20;
+/// How long a request to pause, resume or promote holds that nobody has answered.
+const REQUESTS_HOLD: Duration = Duration::from_secs(60);
 /// Answers that the journal keeps.
 const ANSWERS: usize = 20;
 
@@ -276,7 +278,12 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
                 self.collector.begin(now);
             }
             self.feed(Event::Checked(checked)).await?;
+            if self.journal.state.outcome().is_some() {
+                // A fleet that is looked at is looked after: what was refused has changed nothing.
+                return Ok(());
+            }
         }
+        let mut said = None;
         match self.fleet.observe().await {
             Err(error) => self.trouble(error.0).await?,
             Ok(view) => {
@@ -289,6 +296,12 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
                 }
                 self.feed(Event::Seen(view.seen())).await?;
                 self.measure(&view);
+                let promoting = matches!(self.journal.state.phase, Phase::Promoting { .. });
+                said = if promoting {
+                    view.stable.said
+                } else {
+                    view.canary.said
+                };
             }
         }
         if self.due.entered {
@@ -298,7 +311,7 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
                 self.feed(Event::Judged(judgement)).await?;
             }
         }
-        self.feed(Event::Tick).await?;
+        self.feed(Event::Tick { said }).await?;
         self.steer().await?;
         if !self.pending.is_empty() && Instant::now() >= self.due.again {
             let pending = std::mem::take(&mut self.pending);
@@ -315,6 +328,20 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         let now = self.now();
         let transition = step(&self.course, &self.journal.state, now, &event);
         self.follow(transition, None).await
+    }
+
+    /// Carries out what a person asks where nobody drives the rollout, and leaves it as it was found. Why not, if it is refused.
+    ///
+    /// Processes are neither started nor stopped for it: that is for a tool that stays.
+    ///
+    /// # Errors
+    /// [`DriveError`].
+    pub async fn carry_out(&mut self, ask: Ask) -> Result<Option<String>, DriveError> {
+        let transition = step(&self.course, &self.journal.state, self.now(), &Event::Asked(ask));
+        let refused = transition.refused.clone();
+        self.follow(transition, None).await?;
+        self.leave().await?;
+        Ok(refused)
     }
 
     async fn follow(&mut self, transition: Transition, request: Option<String>) -> Result<(), DriveError> {

@@ -75,6 +75,8 @@ pub struct ServiceView {
     pub processes: Vec<ProcessView>,
     /// Why it will not come to run what it was told to, if that is known already.
     pub broken: Option<String>,
+    /// What a process that is to be ready, and is not, said last.
+    pub said: Option<String>,
 }
 
 /// What a process looks like.

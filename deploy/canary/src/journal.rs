@@ -172,7 +172,7 @@ pub struct ProcessMeasured {
     pub release: Release,
     /// Where its admin endpoint is, once known.
     pub address: Option<String>,
-    /// `starting`, `ready`, `stopping` or `waiting` (to be started again after a crash).
+    /// `starting`, `ready`, `stopping` or `waiting` (to be started again after a crash); as `canary status` looks, also `gone`.
     pub state: String,
     /// How often it was started again after it had ended by itself.
     pub restarts: u32,

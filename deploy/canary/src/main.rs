@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use canary::command::{self, Arguments};
+use canary::command::{self, Arguments, Exit};
 use clap::Parser;
 use worker::handlers::ReadyMade;
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             // Help and version are answers, not mistakes. A closed terminal cannot be told anything.
             let _ = error.print();
             return if error.use_stderr() {
-                ExitCode::from(command::USAGE)
+                Exit::Usage.into()
             } else {
                 ExitCode::SUCCESS
             };

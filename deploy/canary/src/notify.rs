@@ -125,7 +125,7 @@ fn stage(happening: &Happening) -> Option<Stage> {
         | Happening::CanaryReady
         | Happening::Promoted
         | Happening::BakeOver
-        | Happening::StableRestored
+        | Happening::StableRestored { .. }
         | Happening::Removed
         | Happening::Redriven { well: true, .. }
         | Happening::TakenOver { .. }

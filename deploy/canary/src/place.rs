@@ -188,8 +188,9 @@ impl Processes {
     /// Prepares them for the rollout that `journal` tells of.
     pub fn prepare(&mut self, state: &State, plan: &crate::plan::Plan) {
         match self {
-            Self::Local(_) => {
-                let _ = (state, plan);
+            Self::Local(fleet) => {
+                let _ = plan;
+                fleet.set_kind(state.kind.clone());
             }
             #[cfg(feature = "ecs")]
             Self::Ecs(fleet) => {

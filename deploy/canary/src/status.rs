@@ -5,12 +5,13 @@ pub mod screen;
 use serde::Serialize;
 
 use crate::discretion::Discretion;
+use crate::fleet::local::sight::Sight;
 use crate::journal::{Journal, Measured, ServiceMeasured};
 use crate::judge::guard::Finding;
 use crate::judge::verdict::{Decision, Measure, Otherwise, SignalReport, Verdict};
 use crate::moment::Moment;
 use crate::plan::Plan;
-use crate::rollout::{Happening, HoldReason, Kind, Outcome, Phase, State};
+use crate::rollout::{Happening, HoldReason, Kind, Outcome, Phase, Reason, State};
 
 /// Version of the JSON form.
 const SCHEMA: u32 = 1;
@@ -59,6 +60,10 @@ pub struct Status {
     pub steps: Vec<Step>,
     /// How the work is shared, and who does it.
     pub measured: Measured,
+    /// What is amiss with the processes of a fleet on this machine that no rollout looks after, and what sets it right.
+    pub amiss: Option<String>,
+    /// The command that goes on with it where nobody drives it; none once it has ended.
+    pub goes_on: Option<String>,
     /// The signals, failures first: rates with their bands.
     pub signals: Vec<SignalReport>,
     /// Evidence of harm against its bound.
@@ -157,7 +162,7 @@ impl Status {
             phase: state.phase.name(),
             now: sentence(state, plan.as_ref()),
             outcome: state.outcome(),
-            reason: state.reason().map(ToString::to_string),
+            reason: reason(&journal),
             held: state.hold.as_ref().map(|hold| Held {
                 reason: held(&hold.reason),
                 until: hold.until,
@@ -177,6 +182,8 @@ impl Status {
                 |plan| Discretion::Bounded.text(&plan.name),
             ),
             measured: journal.measured.clone(),
+            amiss: None,
+            goes_on: state.outcome().is_none().then(|| state.goes_on()),
             signals: verdict.map(|verdict| verdict.signals.clone()).unwrap_or_default(),
             harm: verdict.map(|verdict| verdict.harm),
             promotion: verdict.map(|verdict| verdict.promotion),
@@ -193,6 +200,18 @@ impl Status {
                 .collect(),
             left_out: journal.left_out,
         }
+    }
+
+    /// Takes what was `seen` of the processes at `now` for what the journal says of them.
+    pub fn see(&mut self, seen: Sight, now: Moment) {
+        let Sight {
+            stable,
+            canary,
+            amiss,
+        } = seen;
+        (self.measured.stable, self.measured.canary) = (stable, canary);
+        self.measured.at = now;
+        self.amiss = amiss;
     }
 
     /// How long it has gone on, or went on, in seconds.
@@ -246,12 +265,30 @@ fn is_trouble(happening: &Happening) -> bool {
         | Happening::Promoted
         | Happening::BakeBegan { .. }
         | Happening::BakeOver
-        | Happening::StableRestored
+        | Happening::StableRestored { .. }
         | Happening::Removed
         | Happening::Redriven { well: true, .. }
         | Happening::Ended { .. }
         | Happening::TakenOver { .. } => false,
     }
+}
+
+/// Why it was not promoted; of a crash loop with how the release's latest process ended.
+fn reason(journal: &Journal) -> Option<String> {
+    let state = &journal.state;
+    let reason = state.reason()?;
+    let crashes = |finding: &Finding| matches!(finding, Finding::CrashLoop { .. });
+    let crashed = matches!(reason, Reason::Guard { findings } if findings.iter().any(crashes));
+    let last = journal.timeline.iter().rev().find_map(|entry| {
+        let Happening::Crashed { release, text, .. } = &entry.happening else {
+            return None;
+        };
+        (*release == state.candidate.release).then_some(text)
+    });
+    Some(match last.filter(|_| crashed) {
+        Some(last) => format!("{reason}; the last one: {last}"),
+        None => reason.to_string(),
+    })
 }
 
 const fn kind(kind: &Kind) -> &'static str {

@@ -7,12 +7,13 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use super::rollout::{Errand, Place, drive_here, now};
-use crate::drive::{self, ClaimError, Manner};
+use super::driving::{Errand, carry_out, drive_here, left, now};
+use super::rollout::Place;
+use crate::drive::{self, ClaimError, Driver, Manner};
 use crate::journal::{Journal, Store, StoreError};
 use crate::place::{self, Journals};
 use crate::plan::unit;
-use crate::rollout::Ask;
+use crate::rollout::{Ask, Kind, Phase};
 use crate::settings::Settings;
 
 /// How long the owner may take to answer.
@@ -70,7 +71,7 @@ fn seconds(text: &str) -> Result<u32, String> {
         .ok_or_else(|| "expected a time of 1s to 7d in whole seconds, as 30m".to_owned())
 }
 
-fn who() -> String {
+pub(super) fn who() -> String {
     let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     name.unwrap_or_else(|_| "somebody".to_owned())
 }
@@ -116,29 +117,101 @@ fn ask_owner(place: &Place, ask: &Ask) -> anyhow::Result<ExitCode> {
     super::block_on(async {
         let settings = Settings::load(&place.config)?;
         let store = Journals::open(&settings).await?;
+        let journal = under_way(&store).await?;
+        reachable(&journal, false)?;
+        if drive::driver(journal.owner.as_ref(), now()) == Driver::Nobody {
+            return without_a_tool(&settings, store, &journal, ask).await;
+        }
         let id = put(&store, ask).await?;
         match answer(&store, &id).await? {
-            Some(Ok(journal)) => {
-                eprintln!("done: {}", phase(&journal));
-                Ok(ExitCode::SUCCESS)
-            }
-            Some(Err(refused)) => bail!("refused: {refused}"),
-            None => bail!(
-                "no tool answers. The request is kept: it is the first thing that `canary rollout` does, started again{}",
-                owner(&store).await?
-            ),
+            Some(answer) => told(answer),
+            None => match withdraw(&store, &id).await? {
+                Some(answer) => told(answer),
+                None => bail!(
+                    "{} does not answer within {} s; the request is withdrawn, and nothing was changed",
+                    journal
+                        .owner
+                        .as_ref()
+                        .map_or_else(String::new, ToString::to_string),
+                    PATIENCE.as_secs()
+                ),
+            },
         }
     })
+}
+
+/// A pause needs no tool: the journal says it, and the control document where the canary is to take nothing. What goes forward does.
+async fn without_a_tool(
+    settings: &Settings,
+    store: Journals,
+    journal: &Journal,
+    ask: &Ask,
+) -> anyhow::Result<ExitCode> {
+    let goes_on = journal.state.goes_on();
+    if !matches!(ask, Ask::Pause { .. }) {
+        bail!("refused: nobody drives the rollout; `{goes_on}` goes on with it, then ask again");
+    }
+    let journal = carry_out(settings, store, ask.clone()).await?;
+    eprintln!("done: {}", phase(&journal));
+    eprintln!("{}", left(&journal, settings.kind()));
+    eprintln!("a tool that finds the pause expired rolls back at once what is not promoted yet");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A tool that may be alive and cut off is not asked: what it would answer, and when, nobody knows.
+pub(super) fn reachable(journal: &Journal, take_over: bool) -> Result<(), ClaimError> {
+    match (drive::driver(journal.owner.as_ref(), now()), &journal.owner) {
+        (Driver::Silent { seconds }, Some(owner)) if !take_over => Err(ClaimError::Owned {
+            release: journal.state.candidate.release.clone(),
+            owner: owner.clone(),
+            seconds,
+            dead: true,
+        }),
+        _ => Ok(()),
+    }
+}
+
+async fn under_way(store: &impl Store) -> anyhow::Result<Journal> {
+    let (journal, _) = store.read().await?.context("no rollout is under way")?;
+    if journal.state.outcome().is_some() {
+        bail!("no rollout is under way; the last one {}", phase(&journal));
+    }
+    Ok(journal)
+}
+
+fn told(answer: Result<Journal, String>) -> anyhow::Result<ExitCode> {
+    match answer {
+        Ok(journal) => {
+            eprintln!("done: {}", phase(&journal));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(refused) => bail!("refused: {refused}"),
+    }
 }
 
 /// Rolls back: asks the owner, or does it here where there is none.
 pub(super) async fn abort(settings: &Settings, why: &str, take_over: bool) -> anyhow::Result<ExitCode> {
     let store = Journals::open(settings).await?;
-    let ask = Ask::Abort {
-        by: who(),
-        why: why.to_owned(),
+    let journal = under_way(&store).await?;
+    reachable(&journal, take_over)?;
+    let alone = drive::driver(journal.owner.as_ref(), now()) == Driver::Nobody;
+    if let (Kind::Restore { .. }, true) = (&journal.state.kind, alone) {
+        bail!(
+            "refused: this is a rollback already, and what it leaves was bad; `{}` goes on with it",
+            journal.state.goes_on()
+        );
+    }
+    // One that is rolled back already has only to be driven to its end.
+    let id = match (&journal.state.phase, alone) {
+        (Phase::RollingBack { .. }, true) => String::new(),
+        _ => {
+            let ask = Ask::Abort {
+                by: who(),
+                why: why.to_owned(),
+            };
+            put(&store, &ask).await?
+        }
     };
-    let id = put(&store, &ask).await?;
     // Bounded: a living owner answers, and of a dead one the claim succeeds or says why not.
     loop {
         let errand = Errand {
@@ -156,11 +229,7 @@ pub(super) async fn abort(settings: &Settings, why: &str, take_over: bool) -> an
         };
         match error.downcast_ref::<ClaimError>() {
             Some(ClaimError::Owned { dead, .. }) => match answer(&store, &id).await? {
-                Some(Ok(journal)) => {
-                    eprintln!("done: {}", phase(&journal));
-                    return Ok(ExitCode::SUCCESS);
-                }
-                Some(Err(refused)) => bail!("refused: {refused}"),
+                Some(answer) => return told(answer),
                 None if *dead => return Err(error),
                 None => {}
             },
@@ -192,28 +261,40 @@ pub(super) async fn put(store: &impl Store, ask: &Ask) -> anyhow::Result<String>
 async fn answer(store: &impl Store, id: &str) -> anyhow::Result<Option<Result<Journal, String>>> {
     let until = Instant::now() + PATIENCE;
     while Instant::now() < until {
-        if let Some((journal, _)) = store.read().await? {
-            let answer = journal.answers.iter().find(|answer| answer.id == id);
-            match answer.map(|answer| answer.refused.clone()) {
-                Some(Some(refused)) => return Ok(Some(Err(refused))),
-                Some(None) => return Ok(Some(Ok(journal))),
-                None => {}
-            }
+        let read = store.read().await?;
+        if let Some(answered) = read.and_then(|(journal, _)| answered(&journal, id)) {
+            return Ok(Some(answered));
         }
         sleep(Duration::from_millis(100)).await;
     }
     Ok(None)
 }
 
-async fn owner(store: &impl Store) -> anyhow::Result<String> {
-    let read = store.read().await?;
-    let owner = read.and_then(|(journal, _)| journal.owner);
-    Ok(owner.map_or_else(String::new, |owner| {
-        format!(
-            ". It was {owner}, last heard of {} s ago",
-            now().since(owner.heartbeat).as_secs()
-        )
-    }))
+/// Takes back a request that nobody has answered; the answer, if it came meanwhile.
+async fn withdraw(store: &impl Store, id: &str) -> anyhow::Result<Option<Result<Journal, String>>> {
+    for _ in 0..100 {
+        let Some((mut journal, version)) = store.read().await? else {
+            return Ok(None);
+        };
+        if let Some(answered) = answered(&journal, id) {
+            return Ok(Some(answered));
+        }
+        journal.requests.retain(|request| request.id != id);
+        match store.write(&journal, Some(&version)).await {
+            Ok(_) => return Ok(None),
+            Err(StoreError::Conflict) => sleep(Duration::from_millis(10)).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+    bail!("the journal is written so often that the request could not be withdrawn")
+}
+
+fn answered(journal: &Journal, id: &str) -> Option<Result<Journal, String>> {
+    let answer = journal.answers.iter().find(|answer| answer.id == id)?;
+    Some(match &answer.refused {
+        Some(refused) => Err(refused.clone()),
+        None => Ok(journal.clone()),
+    })
 }
 
 fn phase(journal: &Journal) -> String {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 
-use super::rollout::cancel_on_signal;
+use super::driving::cancel_on_signal;
 use crate::demo::{self, Options};
 
 /// A queue, a stream of orders and four releases on this machine: two promoted, two rolled back, every order accounted for.

@@ -3,15 +3,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use worker::clock::Clock;
 
-use super::rollout::{Place, cancel_on_signal, now};
+use super::driving::{cancel_on_signal, now};
+use super::rollout::Place;
 use crate::drive::DEAD_AFTER;
-use crate::fleet::local::Local;
+use crate::fleet::local::{Local, Turn};
 use crate::fleet::{Fleet as _, Service, View};
 use crate::journal::{FileStore, Store};
 use crate::settings::Settings;
@@ -26,6 +27,7 @@ pub(super) struct Fleet {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Looks after the processes: starts what `stop` has stopped, and again what ends by itself. Until SIGTERM or Ctrl-C; they live on.
+    /// Steps back while a rollout does.
     Run(Place),
     /// Stops all of them, by SIGTERM and after the time of the settings by SIGKILL.
     Stop(Place),
@@ -40,17 +42,22 @@ impl Fleet {
                 bail!("the fleet is on ECS, which looks after its tasks itself; expected kind = \"local\"");
             }
             nobody_drives(&settings).await?;
-            let mut fleet = Local::open(settings.options(), Clock::System)?;
+            std::fs::create_dir_all(&settings.directory)?;
             match &self.command {
-                Command::Run(_) => {
-                    fleet.start_again()?;
-                    look_after(&mut fleet).await
+                Command::Run(_) => look_after(&settings).await,
+                Command::Stop(_) => {
+                    let turn = Turn::take(&settings.directory, PATIENCE).await?;
+                    let _turn = turn.context("somebody else is at the processes; try again")?;
+                    let mut fleet = Local::open(settings.options(), Clock::System)?;
+                    stop(&mut fleet, settings.stop_within).await
                 }
-                Command::Stop(_) => stop(&mut fleet, settings.stop_within).await,
             }
         })
     }
 }
+
+/// How long somebody else may be at the processes.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Two that start and stop the same processes would undo each other's work.
 async fn nobody_drives(settings: &Settings) -> anyhow::Result<()> {
@@ -62,17 +69,22 @@ async fn nobody_drives(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn look_after(fleet: &mut Local) -> anyhow::Result<ExitCode> {
+async fn look_after(settings: &Settings) -> anyhow::Result<ExitCode> {
     let stop = CancellationToken::new();
     let signals = tokio::spawn(cancel_on_signal(stop.clone())?);
+    let mut fleet: Option<Local> = None;
+    let mut waiting = false;
     // Until a signal.
     while !stop.is_cancelled() {
-        let view = fleet.observe().await?;
-        for ended in &view.ended {
-            eprintln!(
-                "{} {} of {} ended: {}",
-                ended.service, ended.name, ended.release, ended.text
-            );
+        match Turn::try_take(&settings.directory)? {
+            Some(_turn) => {
+                waiting = false;
+                look(settings, &mut fleet).await?;
+            }
+            None if !std::mem::replace(&mut waiting, true) => {
+                eprintln!("somebody else is at the processes, a rollout most likely; waiting for its end");
+            }
+            None => {}
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -81,6 +93,34 @@ async fn look_after(fleet: &mut Local) -> anyhow::Result<ExitCode> {
     }
     signals.abort();
     Ok(ExitCode::SUCCESS)
+}
+
+async fn look(settings: &Settings, fleet: &mut Option<Local>) -> anyhow::Result<()> {
+    let fleet = match fleet {
+        Some(fleet) => {
+            fleet.refresh()?;
+            fleet
+        }
+        None => {
+            let mut opened = Local::open(settings.options(), Clock::System)?;
+            opened.start_again()?;
+            match opened.recorded() {
+                Some(stable) => eprintln!(
+                    "looks after the processes of {}; they live on when this ends",
+                    stable.release
+                ),
+                None => eprintln!("nothing is stable yet; `canary rollout` brings the first release"),
+            }
+            fleet.insert(opened)
+        }
+    };
+    for ended in &fleet.observe().await?.ended {
+        eprintln!(
+            "{} {} of {} ended: {}",
+            ended.service, ended.name, ended.release, ended.text
+        );
+    }
+    Ok(())
 }
 
 /// How long after SIGKILL a process may take to go.

@@ -48,7 +48,7 @@ fn colour(happening: &Happening) -> &'static str {
         | Happening::Trouble { .. }
         | Happening::Redriven { well: false, .. } => "\x1b[31m",
         Happening::Held { .. } | Happening::Refused { .. } | Happening::TakenOver { .. } => "\x1b[33m",
-        Happening::Promoted | Happening::Ended { .. } | Happening::StableRestored => "\x1b[32m",
+        Happening::Promoted | Happening::Ended { .. } | Happening::StableRestored { .. } => "\x1b[32m",
         Happening::Began { .. }
         | Happening::Checked { .. }
         | Happening::CanaryReady

@@ -143,7 +143,7 @@ impl Redrive {
             next().await;
             stopping.cancel();
             next().await;
-            std::process::exit(130);
+            std::process::exit(super::Exit::Cut.code().into());
         });
         let sqs = Sqs::from_environment(REQUEST_TIMEOUT).await;
         // Draws on stderr and only where that is a terminal.

@@ -1,38 +1,21 @@
-//! `canary rollout` and `canary rollback`: what drives a rollout from here to its end.
+//! `canary rollout` and `canary rollback`.
 
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
-use worker::clock::Clock;
 use worker::release::Release;
-use worker::sqs::Sqs;
 
-use super::lines::Lines;
-use super::report;
-use crate::drive::{self, ClaimError, Drive, End, Manner, Observer, Parts};
+use super::driving::{Errand, drive, drive_here, now};
+use super::{ask, differences};
+use crate::drive::{self, ClaimError, Driver, End, Manner};
 use crate::journal::Journal;
-use crate::letters::Letters;
-use crate::moment::Moment;
-use crate::notify::Notifier;
-use crate::place::{self, Counts, Journals, Processes};
-use crate::plan::Plan;
-use crate::redrive::REQUEST_TIMEOUT;
-use crate::rollout::{Ask, Course, Kind, Outcome, Revision};
+use crate::place::{self, Journals, Processes};
+use crate::rollout::{Ask, Kind, Revision};
 use crate::settings::{Settings, checked_name};
-
-/// The rollout was rolled back.
-const ROLLED_BACK: u8 = 3;
-/// The rollout is held.
-const HELD: u8 = 4;
-/// How long the end waits for notifications and metrics that are still under way.
-const LAST_NOTES: Duration = Duration::from_secs(15);
 
 /// Where the fleet is.
 #[derive(Clone, Debug, Args)]
@@ -125,14 +108,6 @@ fn variable(text: &str) -> Result<(String, String), String> {
 const NO_PLAN: &str =
     "schema = 1\nname = \"rollback\"\ndeadline = \"1h\"\n[[steps]]\nshare = \"10%\"\nleast_time = \"0s\"\n";
 
-/// What is to be driven.
-pub(super) struct Errand {
-    pub(super) settings: Settings,
-    pub(super) fresh: Option<Journal>,
-    pub(super) take_over: bool,
-    pub(super) manner: Manner,
-}
-
 impl Rollout {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {
         super::block_on(async {
@@ -155,6 +130,7 @@ impl Rollout {
             }
             let revision = self.revision(&settings).await?;
             let fresh = drive::fresh(kind, revision, &text, now());
+            begin_anew(&settings, &fresh).await?;
             drive_here(Errand {
                 manner: self.driving.manner(&settings),
                 settings,
@@ -163,6 +139,54 @@ impl Rollout {
             })
             .await
         })
+    }
+}
+
+/// Ends a rollout of the same release that nobody drives, and that is to go on with other settings or another plan than it was begun
+/// with, as long as nothing was received: whoever corrects a mistake needs no `abort` for it.
+async fn begin_anew(settings: &Settings, fresh: &Journal) -> anyhow::Result<()> {
+    let store = Journals::open(settings).await?;
+    let Some(journal) = store.under_way().await? else {
+        return Ok(());
+    };
+    let (begun, wanted) = (&journal.state, &fresh.state);
+    let nobody = drive::driver(journal.owner.as_ref(), now()) == Driver::Nobody;
+    let same = begun.candidate.release == wanted.candidate.release
+        && std::mem::discriminant(&begun.kind) == std::mem::discriminant(&wanted.kind);
+    if !(nobody && same) {
+        return Ok(());
+    }
+    let settings_differ = differences::of_revisions(&begun.candidate, &wanted.candidate);
+    if !begun.is_untouched() {
+        // The claim says the rest.
+        settings_differ
+            .iter()
+            .for_each(|keys| eprintln!("other than when the rollout began: {keys}"));
+        return Ok(());
+    }
+    let differ = settings_differ.or_else(|| {
+        let keys = differences::of_plans(&journal.plan, &fresh.plan)?;
+        Some(format!("the plan ({keys})"))
+    });
+    let Some(differ) = differ else {
+        return Ok(());
+    };
+    let why = format!("it begins anew: other than before is {differ}");
+    eprintln!("{}: {why}; nothing was received yet", begun.candidate.release);
+    let ask = Ask::Abort { by: ask::who(), why };
+    ask::put(&store, &ask).await?;
+    let errand = Errand {
+        settings: settings.clone(),
+        fresh: None,
+        take_over: false,
+        manner: Manner {
+            pace: place::pace(settings),
+            ..Manner::default()
+        },
+    };
+    match drive(errand).await?.end {
+        End::Over(_) => Ok(()),
+        End::Held | End::Stopped => bail!("stopped before it could begin anew"),
     }
 }
 
@@ -239,10 +263,6 @@ impl Driving {
     }
 }
 
-pub(super) fn now() -> Moment {
-    Clock::System.now().into()
-}
-
 /// Rolls back what another release has under way: asks its owner, or does it in place of a dead one.
 async fn supersede(settings: &Settings, release: &Release, driving: Driving) -> anyhow::Result<()> {
     let store = Journals::open(settings).await?;
@@ -250,10 +270,11 @@ async fn supersede(settings: &Settings, release: &Release, driving: Driving) -> 
     let Some(journal) = store.under_way().await?.filter(other) else {
         return Ok(());
     };
+    ask::reachable(&journal, driving.take_over)?;
     let ask = Ask::Supersede {
         release: release.clone(),
     };
-    super::ask::put(&store, &ask).await?;
+    ask::put(&store, &ask).await?;
     eprintln!(
         "{} is rolled back to make room for {release}",
         journal.state.candidate.release
@@ -293,7 +314,7 @@ impl Rollback {
                     .is_some_and(|baseline| baseline.release == self.to)
                 && !matches!(journal.state.kind, Kind::Restore { .. })
             {
-                return super::ask::abort(&settings, &self.why, self.driving.take_over).await;
+                return ask::abort(&settings, &self.why, self.driving.take_over).await;
             }
             let fleet = Processes::open(&settings).await?;
             let known = fleet.known(&self.to, &store).await?;
@@ -324,93 +345,4 @@ impl Rollback {
             .await
         })
     }
-}
-
-/// Claims the rollout and drives it to its end; the exit code.
-pub(super) async fn drive_here(errand: Errand) -> anyhow::Result<ExitCode> {
-    let Errand {
-        settings,
-        fresh,
-        take_over,
-        manner,
-    } = errand;
-    let store = Journals::open(&settings).await?;
-    let claim = drive::claim(&store, fresh, drive::me(now()), take_over).await?;
-    let plan = Plan::read(&claim.journal.plan).map_err(|faults| {
-        anyhow::anyhow!(
-            "the plan in the journal: {}",
-            faults.first().map_or_else(String::new, ToString::to_string)
-        )
-    })?;
-    let state = &claim.journal.state;
-    let mut fleet = Processes::open(&settings).await?;
-    fleet.prepare(state, &plan);
-    let source = Counts::open(&settings, state, &plan).await?;
-    let course = Course {
-        ready_within: settings.ready_within,
-        ..Course::new(plan)
-    };
-    let sqs = Sqs::from_environment(REQUEST_TIMEOUT).await;
-    let letters = Letters::of(&claim.journal.state.candidate, sqs);
-    let (notifier, bell) = Notifier::start(settings.notify.clone());
-    let lines = Lines::new(claim.journal.state.began, stderr(), stderr().is_terminal());
-    let mut observers: Vec<Box<dyn Observer>> = vec![Box::new(lines), Box::new(bell)];
-    let published = place::publish(&settings, &mut observers).await;
-    let parts = Parts {
-        store,
-        fleet,
-        source,
-        redriver: letters,
-        observer: observers,
-        clock: Clock::System,
-    };
-    let stop = CancellationToken::new();
-    let signals = tokio::spawn(cancel_on_signal(stop.clone())?);
-    let mut drive = Drive::new(parts, claim, course);
-    let end = drive.run(manner, &stop).await;
-    signals.abort();
-    let journal = drive.journal().clone();
-    drop(drive); // and with it the bell and the meter
-    tokio::join!(notifier.close(LAST_NOTES), published.close(LAST_NOTES));
-    let end = end?;
-    if let End::Over(_) = end {
-        match report::keep(&settings.directory, &journal) {
-            Ok(file) => eprintln!("report: {}", file.display()),
-            // The rollout is over, and its journal can be told from again.
-            Err(error) => eprintln!("no report: {error:#}"),
-        }
-    }
-    let held = journal.state.hold.is_some();
-    Ok(match end {
-        End::Over(Outcome::Promoted | Outcome::Restored) => ExitCode::SUCCESS,
-        End::Over(Outcome::RolledBack) => ExitCode::from(ROLLED_BACK),
-        End::Over(Outcome::Refused) => {
-            let reason = journal.state.reason().map(ToString::to_string);
-            bail!("{}", reason.unwrap_or_default())
-        }
-        End::Held => ExitCode::from(HELD),
-        End::Stopped => {
-            eprintln!(
-                "stopped; the workers go on as they are, and the same command goes on with the rollout"
-            );
-            ExitCode::from(if held { HELD } else { 1 })
-        }
-    })
-}
-
-/// Cancels `stop` at the first SIGTERM or SIGINT. A second one is like a kill, which loses nothing either.
-pub(super) fn cancel_on_signal(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    Ok(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        next().await;
-        stop.cancel();
-        next().await;
-        std::process::exit(130);
-    })
 }

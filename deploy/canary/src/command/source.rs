@@ -33,6 +33,13 @@ pub(super) struct Place {
 impl Place {
     /// The journals: looking changes nothing.
     pub(super) fn journals(&self) -> anyhow::Result<Journals> {
+        match self.settled()? {
+            Settled::Directory(directory) => Ok(Journals::File(FileStore::looking_at(&directory))),
+            Settled::Elsewhere(settings) => open(&settings),
+        }
+    }
+
+    fn settled(&self) -> anyhow::Result<Settled> {
         let usual = Path::new(USUAL_SETTINGS);
         let usual = usual.is_file().then_some(usual);
         let directory = match (&self.state, self.config.as_deref().or(usual)) {
@@ -40,7 +47,7 @@ impl Place {
             (None, Some(settings)) => {
                 let settings = Settings::load(settings)?;
                 if settings.kind() != "local" {
-                    return open(&settings);
+                    return Ok(Settled::Elsewhere(Box::new(settings)));
                 }
                 settings.directory
             }
@@ -52,8 +59,14 @@ impl Place {
                 directory.display()
             );
         }
-        Ok(Journals::File(FileStore::looking_at(&directory)))
+        Ok(Settled::Directory(directory))
     }
+}
+
+/// Where journals turned out to be.
+enum Settled {
+    Directory(PathBuf),
+    Elsewhere(Box<Settings>),
 }
 
 fn open(settings: &Settings) -> anyhow::Result<Journals> {
@@ -93,6 +106,19 @@ impl Source {
         let mut all = before.into_iter().chain(current);
         all.find(|journal| journal.rollout == *id)
             .with_context(|| format!("--rollout {id}: there is none of this id; `canary history` names them"))
+    }
+}
+
+impl Source {
+    /// The directory of a fleet on this machine, if it is the fleet's current rollout that is meant.
+    pub(super) fn fleet(&self) -> anyhow::Result<Option<PathBuf>> {
+        if self.journal.is_some() || self.rollout.is_some() {
+            return Ok(None);
+        }
+        Ok(match self.place.settled()? {
+            Settled::Directory(directory) => Some(directory),
+            Settled::Elsewhere(_) => None,
+        })
     }
 }
 

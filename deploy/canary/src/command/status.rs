@@ -11,8 +11,9 @@ use crossterm::terminal::{
 };
 use crossterm::{cursor, queue};
 
-use super::source::{Source, print};
+use super::source::{Source, print, wait as block_on};
 use crate::discretion::Discretion;
+use crate::fleet::local::sight;
 use crate::moment::Moment;
 use crate::status::Status as Standing;
 use crate::status::screen::{self, Paint};
@@ -52,7 +53,15 @@ impl Status {
 
     fn look(&self) -> anyhow::Result<(Standing, Moment)> {
         let now = Moment::from(SystemTime::now());
-        Ok((Standing::of(&self.source.read()?, now, Discretion::Bounded), now))
+        let mut standing = Standing::of(&self.source.read()?, now, Discretion::Bounded);
+        // While a rollout is driven its journal is some seconds old at most; later nobody writes down what became of the processes.
+        if (standing.ended.is_some() || standing.stale)
+            && let Some(directory) = self.source.fleet()?
+            && let Some(seen) = block_on(sight::look(&directory))?
+        {
+            standing.see(seen, now);
+        }
+        Ok((standing, now))
     }
 
     /// One line an event, until the rollout has ended.

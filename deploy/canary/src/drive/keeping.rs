@@ -2,10 +2,11 @@
 
 use tokio::time::{Instant, sleep};
 
-use super::{AGAIN, Drive, DriveError, OUTAGE, Observer, Redriver, Source};
+use super::{AGAIN, Drive, DriveError, OUTAGE, Observer, REQUESTS_HOLD, Redriver, Source};
 use crate::fleet::Fleet;
-use crate::journal::{Journal, Store, StoreError};
-use crate::rollout::{Event, Happening, step};
+use crate::journal::{Journal, Request, Store, StoreError};
+use crate::moment::Moment;
+use crate::rollout::{Ask, Event, Happening, Transition, step};
 
 impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, O> {
     /// Follows what people have asked for, in the order in which they did.
@@ -14,8 +15,15 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         // Bounded by what is there now; each is taken off as it is answered.
         for request in self.journal.requests.clone() {
             let now = self.now();
-            let event = Event::Asked(request.ask);
-            let transition = step(&self.course, &self.journal.state, now, &event);
+            let transition = match late(&request, now) {
+                None => step(&self.course, &self.journal.state, now, &Event::Asked(request.ask)),
+                refused => Transition {
+                    state: self.journal.state.clone(),
+                    actions: Vec::new(),
+                    happened: Vec::new(),
+                    refused,
+                },
+            };
             self.follow(transition, Some(request.id)).await?;
         }
         Ok(())
@@ -115,5 +123,25 @@ impl<S: Store, F: Fleet, E: Source, R: Redriver, O: Observer> Drive<S, F, E, R, 
         };
         self.store.archive(&journal).await?;
         self.leave().await
+    }
+}
+
+/// Why a request is not followed any more, if it came while nobody drove: whoever asked has gone, and the rollout has gone on since.
+///
+/// What takes a release back holds for ever: it can be unwelcome, but not unsafe.
+fn late(request: &Request, now: Moment) -> Option<String> {
+    let age = now.since(request.at);
+    match request.ask {
+        Ask::Pause { .. } | Ask::Resume { .. } | Ask::Promote { .. } if age >= REQUESTS_HOLD => {
+            Some(format!(
+                "it was asked {} s ago, when no tool answered; ask again",
+                age.as_secs()
+            ))
+        }
+        Ask::Pause { .. }
+        | Ask::Resume { .. }
+        | Ask::Promote { .. }
+        | Ask::Abort { .. }
+        | Ask::Supersede { .. } => None,
     }
 }

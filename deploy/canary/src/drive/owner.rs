@@ -29,7 +29,7 @@ pub enum ClaimError {
     /// Another tool does.
     #[error(
         "the rollout of {release} is driven by {owner}, last heard of {seconds} s ago; see `canary status`{hint}",
-        hint = if *.dead { ". It does not answer: --take-over goes on in its place" } else { "" }
+        hint = if *.dead { ". It does not answer: `canary rollout` or `canary abort` goes on in its place with --take-over" } else { "" }
     )]
     Owned {
         /// Of what.
@@ -55,8 +55,8 @@ pub enum ClaimError {
     },
     /// The same release is being rolled out with another configuration.
     #[error(
-        "a rollout of {release} with another command or environment is under way: one release is one configuration. \
-         `canary abort` ends it, or give what differs another release name"
+        "a rollout of {release} with another command or environment is under way: one release is one configuration, and this one has \
+         received messages. `canary abort` ends it, or give what differs another release name"
     )]
     OtherConfiguration {
         /// Which.
@@ -95,6 +95,38 @@ fn is_gone(owner: &Owner, me: &Owner) -> bool {
     let here = owner.host == me.host;
     let pid = i32::try_from(owner.pid).ok();
     here && owner.pid != me.pid && pid.is_none_or(|pid| kill(Pid::from_raw(pid), None).is_err())
+}
+
+/// Whether somebody drives a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// Nobody: it was left, or whoever drove it is surely gone.
+    Nobody,
+    /// Somebody does.
+    Alive,
+    /// Somebody of whom nothing was heard for [`DEAD_AFTER`], and who may be cut off and alive.
+    Silent {
+        /// Since the last sign of life.
+        seconds: u64,
+    },
+}
+
+/// Whether `owner` drives at `now`, as far as can be told from here.
+#[must_use]
+pub fn driver(owner: Option<&Owner>, now: Moment) -> Driver {
+    let Some(owner) = owner else {
+        return Driver::Nobody;
+    };
+    let silence = now.since(owner.heartbeat);
+    if is_gone(owner, &me(now)) {
+        Driver::Nobody
+    } else if silence >= DEAD_AFTER {
+        Driver::Silent {
+            seconds: silence.as_secs(),
+        }
+    } else {
+        Driver::Alive
+    }
 }
 
 /// Claims the rollout that `fresh` would begin: goes on with the one under way if it is the same, or begins it.

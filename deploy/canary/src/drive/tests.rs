@@ -272,7 +272,63 @@ async fn a_canary_that_never_gets_ready_is_taken_away() {
     bench.world.is_never_ready("b");
     assert_eq!(bench.to_the_end().await, Outcome::RolledBack);
     let reason = bench.store.journal().unwrap().state.reason().cloned();
-    assert_eq!(reason, Some(Reason::NotReady { seconds: 20 }));
+    assert_eq!(
+        reason,
+        Some(Reason::NotReady {
+            seconds: 20,
+            said: Some("canary-4: no queue".to_owned())
+        })
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_release_that_is_taken_back_leaves_nothing_and_says_so() {
+    let first = Bench {
+        kind: Kind::SkipCanary {
+            reason: "the first".to_owned(),
+        },
+        ..Bench::new(None)
+    };
+    first.world.is_never_ready("b");
+    assert_eq!(first.to_the_end().await, Outcome::RolledBack);
+    let journal = first.store.journal().unwrap();
+    let told = |text: &str| {
+        let mut entries = journal.timeline.iter();
+        entries.any(|entry| entry.happening.to_string() == text)
+    };
+    assert!(told("the stable service is stopped: there was no release before"));
+    assert!(!told("the stable service runs the release before again"));
+    assert_eq!(first.world.end_state()[0], "recorded None");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_asked_while_nobody_drove_is_not_followed_later_unless_it_takes_the_release_back() {
+    let (by, why) = ("ada".to_owned(), String::new());
+    let promote = Ask::Promote {
+        by: by.clone(),
+        why: why.clone(),
+    };
+    for (ask, followed) in [(promote, false), (Ask::Abort { by, why }, true)] {
+        let bench = Bench::new(Some("a"));
+        let end = tokio::spawn({
+            let bench = bench.clone();
+            async move { bench.to_the_end().await }
+        });
+        bench
+            .until(|journal| matches!(journal.state.phase, Phase::Step { .. }))
+            .await;
+        let asked = request(ask, Moment::from_millis(bench.now().millis() - 61_000));
+        bench.store.change(|journal| journal.requests.push(asked));
+        let answered = bench.until(|journal| !journal.answers.is_empty()).await;
+        let refused = answered.answers[0].refused.clone();
+        if followed {
+            assert_eq!((refused, end.await.unwrap()), (None, Outcome::RolledBack));
+        } else {
+            let refused = refused.unwrap_or_default();
+            assert!(refused.starts_with("it was asked 6"), "{refused}");
+            end.abort();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -328,6 +328,7 @@ impl Ecs {
                 desired: state.desired,
                 processes: change.processes,
                 broken: self.broken(service, state),
+                said: None,
             };
             views.insert(service, self.settled(service, state, view));
         }

@@ -5,8 +5,14 @@
 //! starting second ones. Processes write their logs to files and live on when the tool ends; while a tool runs, it starts those
 //! again that end by themselves, with a growing delay.
 
+mod preflight;
 mod process;
+mod reconcile;
 mod record;
+pub mod sight;
+#[cfg(test)]
+mod tests;
+mod turn;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,11 +25,12 @@ use worker::clock::Clock;
 use worker::control::{Document, Tracks};
 
 use super::{Ended, Fleet, FleetError, ProcessState, ProcessView, Service, ServiceView, Started, View};
-use crate::evidence::End;
 use crate::moment::Moment;
-use crate::rollout::{Count, Definition, Facts, Revision};
-use process::{Alive, Process};
+use crate::rollout::{Count, Facts, Kind, Revision};
+use process::Process;
 use record::{Record, Slot, Wanted};
+
+pub use turn::Turn;
 
 /// How a fleet on this machine is run.
 #[derive(Clone, Debug)]
@@ -38,17 +45,6 @@ pub struct Options {
     pub stop_within: Duration,
 }
 
-/// The least delay before a process that has ended by itself is started again; doubles with each time.
-const RESTART: Duration = Duration::from_millis(500);
-/// The most.
-const RESTART_MOST: Duration = Duration::from_secs(30);
-/// After so long without a crash the count of the delay starts anew.
-const STEADY: Duration = Duration::from_secs(60);
-/// How often a process that is not ready is asked.
-const ASK: Duration = Duration::from_millis(250);
-/// How long it may take to answer.
-const ANSWER: Duration = Duration::from_secs(1);
-
 /// The fleet.
 #[derive(Debug)]
 pub struct Local {
@@ -59,6 +55,12 @@ pub struct Local {
     processes: BTreeMap<String, Running>,
     started: Vec<Started>,
     ended: Vec<Ended>,
+    /// How the slots' processes ended last by themselves, in words.
+    ends: BTreeMap<String, String>,
+    /// What people are to be told at the next look.
+    noted: Vec<String>,
+    /// What kind of rollout is to be checked for.
+    kind: Kind,
 }
 
 /// What is known of a slot's process beyond the record.
@@ -88,9 +90,38 @@ impl Local {
             processes: BTreeMap::new(),
             started: Vec::new(),
             ended: Vec::new(),
+            ends: BTreeMap::new(),
+            noted: Vec::new(),
+            kind: Kind::Canary,
         };
         fleet.adopt();
         Ok(fleet)
+    }
+
+    /// Says what kind of rollout comes: what goes to all at once needs nothing to be compared with.
+    pub fn set_kind(&mut self, kind: Kind) {
+        self.kind = kind;
+    }
+
+    /// Takes over what somebody else, who had the [`Turn`] meanwhile, has done.
+    ///
+    /// # Errors
+    /// When the record cannot be read.
+    pub fn refresh(&mut self) -> Result<(), FleetError> {
+        let record = Record::read(&self.options.directory.join("fleet.json"))?;
+        if record == self.record {
+            return Ok(());
+        }
+        let token = |record: &Record, name: &str| {
+            let slot = record.slots.iter().find(|slot| slot.name == name);
+            slot.map(|slot| slot.token.clone())
+        };
+        // A slot that was filled anew has another process than the one known here.
+        self.processes
+            .retain(|name, _| token(&record, name) == token(&self.record, name));
+        self.record = record;
+        self.adopt();
+        Ok(())
     }
 
     /// What is stable, as it was last recorded.
@@ -129,13 +160,8 @@ impl Local {
         self.options.directory.join("control.json")
     }
 
-    /// Each start of a slot has a log of its own; all are kept.
     fn log_path(&self, slot: &Slot) -> PathBuf {
-        let name = match slot.restarts {
-            0 => format!("{}.log", slot.name),
-            restarts => format!("{}.{restarts}.log", slot.name),
-        };
-        self.options.directory.join("logs").join(name)
+        self.options.directory.join("logs").join(slot.log())
     }
 
     fn save(&self) -> Result<(), FleetError> {
@@ -149,228 +175,15 @@ impl Local {
         for index in 0..self.record.slots.len() {
             let log = self.log_path(&self.record.slots[index]);
             let slot = &mut self.record.slots[index];
+            if self.processes.contains_key(&slot.name) {
+                continue;
+            }
             if let Some(pid) = found.get(&slot.token) {
                 let running = Running::new(Process::adopted(*pid), log);
                 self.processes.insert(slot.name.clone(), running);
             } else if slot.again_at.is_none() && slot.stopping.is_none() && !log.exists() {
                 // Written down, and then the tool was killed before it could start it.
                 slot.again_at = Some(now);
-            }
-        }
-    }
-
-    /// Brings what is there one step nearer to what is wanted.
-    async fn reconcile(&mut self) -> Result<(), FleetError> {
-        self.bury()?;
-        self.ask_all().await;
-        for service in Service::ALL {
-            self.stop_surplus(service)?;
-            self.start_missing(service)?;
-        }
-        Ok(())
-    }
-
-    /// Takes note of processes that have ended.
-    fn bury(&mut self) -> Result<(), FleetError> {
-        let now: Moment = self.clock.now().into();
-        let mut changed = false;
-        let mut kept = Vec::new();
-        for mut slot in std::mem::take(&mut self.record.slots) {
-            let end = match self
-                .processes
-                .get_mut(&slot.name)
-                .map(|running| running.process.look())
-            {
-                Some(Alive::Yes) => None,
-                Some(Alive::Ended(text)) => Some(text),
-                // Recorded, but not started, or gone before it was found.
-                None if slot.stopping.is_some() || slot.again_at.is_none() => {
-                    Some("it was not there".to_owned())
-                }
-                None => None,
-            };
-            let Some(text) = end else {
-                kept.push(slot);
-                continue;
-            };
-            changed = true;
-            let running = self.processes.remove(&slot.name);
-            let how = if slot.stopping.is_some() {
-                End::Stopped
-            } else {
-                End::Crashed
-            };
-            let text = match running
-                .as_ref()
-                .and_then(|running| process::last_words(&running.log))
-            {
-                Some(words) if how == End::Crashed => format!("{text}; its last words: {words}"),
-                Some(_) | None => text,
-            };
-            self.ended.push(Ended {
-                service: slot.service,
-                name: slot.name.clone(),
-                release: slot.revision.release.clone(),
-                how,
-                text,
-            });
-            if how == End::Stopped {
-                continue;
-            }
-            let steady = running.is_some_and(|running| running.since.elapsed() >= STEADY);
-            slot.crashes = if steady { 1 } else { slot.crashes + 1 };
-            slot.restarts += 1;
-            slot.again_at = Some(now.plus(delay(slot.crashes)));
-            kept.push(slot);
-        }
-        self.record.slots = kept;
-        if changed { self.save() } else { Ok(()) }
-    }
-
-    /// Asks those that are not known to be ready, and those that were, whether they are.
-    async fn ask_all(&mut self) {
-        for running in self.processes.values_mut() {
-            if running.address.is_none() {
-                running.address = process::address(&running.log);
-            }
-            let due = running.asked.is_none_or(|asked| asked.elapsed() >= ASK);
-            if let (Some(address), true) = (running.address, due && !running.ready) {
-                running.asked = Some(Instant::now());
-                running.ready = worker::admin::ask(address, "/readyz", ANSWER).await.is_ok();
-            }
-        }
-    }
-
-    /// Stops processes of another revision than is wanted, and those beyond the number.
-    fn stop_surplus(&mut self, service: Service) -> Result<(), FleetError> {
-        let now: Moment = self.clock.now().into();
-        let wanted = self.record.wanted(service).cloned();
-        let count = wanted.as_ref().map_or(0, |wanted| wanted.count) as usize;
-        let right = |slot: &Slot| {
-            wanted
-                .as_ref()
-                .is_some_and(|wanted| wanted.revision == slot.revision)
-        };
-        let ready = |slot: &Slot| {
-            self.processes
-                .get(&slot.name)
-                .is_some_and(|running| running.ready)
-        };
-        let of_service = |slot: &&Slot| slot.service == service && slot.stopping.is_none();
-        let slots: Vec<&Slot> = self.record.slots.iter().filter(of_service).collect();
-        let (new, old): (Vec<&Slot>, Vec<&Slot>) = slots.into_iter().partition(|slot| right(slot));
-        let at_work = new.iter().filter(|slot| ready(slot)).count();
-        // The stable service never falls below its number: an old process goes when a new one is ready in its place. What the canary
-        // service runs is on trial, or a control group: it goes at once.
-        let may_stay = match (service, wanted.is_some()) {
-            (Service::Stable, true) => count.saturating_sub(at_work),
-            (Service::Stable, false) | (Service::Canary, _) => 0,
-        };
-        let surplus = old.iter().skip(may_stay).chain(new.iter().skip(count));
-        let names: Vec<String> = surplus.map(|slot| slot.name.clone()).collect();
-        if !names.is_empty() {
-            for slot in self
-                .record
-                .slots
-                .iter_mut()
-                .filter(|slot| names.contains(&slot.name))
-            {
-                slot.stopping = Some(now);
-            }
-            self.save()?;
-        }
-        self.signal_stopping(service, now);
-        Ok(())
-    }
-
-    /// SIGTERM once, SIGKILL when the budget is over.
-    ///
-    /// A second SIGTERM makes a worker drop what it has in hand. So one that was adopted gets it only if it is seen to be ready: then
-    /// the tool before was killed before it could send it.
-    fn signal_stopping(&mut self, service: Service, now: Moment) {
-        for slot in &self.record.slots {
-            let (Some(since), true) = (slot.stopping, slot.service == service) else {
-                continue;
-            };
-            if let Some(running) = self.processes.get_mut(&slot.name) {
-                if now.since(since) >= self.options.stop_within {
-                    running.process.kill();
-                } else if running.ready || !running.process.is_adopted() {
-                    running.process.terminate();
-                }
-            }
-        }
-    }
-
-    /// Starts processes of the wanted revision up to the number, and again those whose delay is over.
-    fn start_missing(&mut self, service: Service) -> Result<(), FleetError> {
-        let now: Moment = self.clock.now().into();
-        let Some(Wanted { revision, count }) = self.record.wanted(service).cloned() else {
-            self.forget_waiting(service);
-            return Ok(());
-        };
-        let again: Vec<usize> = (0..self.record.slots.len())
-            .filter(|index| {
-                let slot = &self.record.slots[*index];
-                slot.service == service
-                    && slot.stopping.is_none()
-                    && slot.again_at.is_some_and(|at| at <= now)
-            })
-            .collect();
-        for index in again {
-            self.start(index)?;
-        }
-        let right =
-            |slot: &&Slot| slot.service == service && slot.stopping.is_none() && slot.revision == revision;
-        let there = self.record.slots.iter().filter(right).count();
-        for _ in there..count as usize {
-            let name = format!("{service}-{}", self.record.next);
-            self.record.next += 1;
-            self.record.slots.push(Slot::new(name, service, revision.clone()));
-            self.start(self.record.slots.len() - 1)?;
-        }
-        Ok(())
-    }
-
-    /// Slots that wait to be started again and are not wanted any more.
-    fn forget_waiting(&mut self, service: Service) {
-        let processes = &self.processes;
-        self.record.slots.retain(|slot| {
-            slot.service != service || slot.again_at.is_none() || processes.contains_key(&slot.name)
-        });
-    }
-
-    fn start(&mut self, index: usize) -> Result<(), FleetError> {
-        let slot = &mut self.record.slots[index];
-        slot.token = format!("{:016x}", fastrand::u64(..));
-        slot.again_at = None;
-        let slot = slot.clone();
-        // Written down first: from now on whoever looks for the token finds the process, if it came to be.
-        self.save()?;
-        let variables = self.variables(&slot);
-        let Definition::Local { command, .. } = &slot.revision.definition else {
-            return Err(FleetError(format!(
-                "{} is no revision of a local fleet",
-                slot.revision.release
-            )));
-        };
-        let log = self.log_path(&slot);
-        match Process::start(command, &variables, &log) {
-            Ok(process) => {
-                self.started.push(Started {
-                    service: slot.service,
-                    release: slot.revision.release.clone(),
-                });
-                self.processes.insert(slot.name, Running::new(process, log));
-                Ok(())
-            }
-            Err(error) => {
-                let slot = &mut self.record.slots[index];
-                slot.crashes += 1;
-                let now: Moment = self.clock.now().into();
-                slot.again_at = Some(now.plus(delay(slot.crashes)));
-                self.save()?;
-                Err(FleetError(error))
             }
         }
     }
@@ -421,7 +234,30 @@ impl Local {
             desired: wanted.map_or(0, |wanted| wanted.count),
             processes: processes.collect(),
             broken: None,
+            said: self.said(service),
         }
+    }
+
+    /// What one of the processes that are to be ready, and are not, said last.
+    fn said(&self, service: Service) -> Option<String> {
+        let wanted = self.record.wanted(service)?;
+        let unready = self.record.slots.iter().filter(|slot| {
+            let running = self.processes.get(&slot.name);
+            slot.service == service
+                && slot.revision == wanted.revision
+                && !running.is_some_and(|running| running.ready)
+        });
+        let said = |slot: &Slot| {
+            let end = self.ends.get(&slot.name).cloned();
+            let words = || {
+                let logs = [Some(slot.log()), slot.log_before()];
+                let mut logs = logs.into_iter().flatten();
+                logs.find_map(|log| process::last_words(&self.options.directory.join("logs").join(log)))
+            };
+            let said = end.or_else(|| Some(format!("its last words: {}", words()?)))?;
+            Some(format!("{}: {said}", slot.name))
+        };
+        unready.into_iter().find_map(said)
     }
 }
 
@@ -438,44 +274,13 @@ impl Running {
     }
 }
 
-fn delay(crashes: u32) -> Duration {
-    RESTART
-        .saturating_mul(1 << crashes.saturating_sub(1).min(10))
-        .min(RESTART_MOST)
-}
-
 pub(super) fn failed(path: &Path, error: &std::io::Error) -> FleetError {
     FleetError(format!("{}: {error}", path.display()))
 }
 
 impl Fleet for Local {
     async fn check(&mut self, candidate: &Revision) -> Result<Facts, String> {
-        let Definition::Local { command, environment } = &candidate.definition else {
-            return Err(format!("{} is no revision of a local fleet", candidate.release));
-        };
-        process::executable(command)?;
-        for name in ["WORKER__QUEUE__URL", "WORKER__QUEUE__NAME"] {
-            if let Some(queue) = environment.get(name).filter(|queue| queue.ends_with(".fifo")) {
-                return Err(format!(
-                    "{name} is {queue}, a FIFO queue; expected a standard one: the order within a group ties two releases together, so \
-                     that neither can be judged alone. --skip-canary rolls out without a comparison"
-                ));
-            }
-        }
-        let baseline = self.record.stable.clone();
-        if baseline
-            .as_ref()
-            .is_some_and(|baseline| baseline.release == candidate.release)
-        {
-            return Err(format!(
-                "{} is what runs as stable; expected another release",
-                candidate.release
-            ));
-        }
-        Ok(Facts {
-            baseline,
-            ..Facts::default()
-        })
+        self.preflight(candidate).await
     }
 
     async fn observe(&mut self) -> Result<View, FleetError> {
@@ -485,7 +290,7 @@ impl Fleet for Local {
             canary: self.view_of(Service::Canary),
             started: std::mem::take(&mut self.started),
             ended: std::mem::take(&mut self.ended),
-            notes: Vec::new(),
+            notes: std::mem::take(&mut self.noted),
         })
     }
 
@@ -538,58 +343,5 @@ impl Fleet for Local {
             self.save()?;
         }
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use worker::release::Release;
-
-    use super::*;
-
-    fn revision(release: &str) -> Revision {
-        Revision {
-            release: Release::new(release).unwrap(),
-            definition: Definition::Local {
-                command: vec!["worker".to_owned()],
-                environment: BTreeMap::new(),
-            },
-        }
-    }
-
-    #[tokio::test]
-    async fn a_fleet_that_was_stopped_is_started_again_with_what_was_stable() {
-        let directory = tempfile::tempdir().unwrap();
-        let open = || {
-            let options = Options {
-                directory: directory.path().to_owned(),
-                stable: 3,
-                canary: 1,
-                stop_within: Duration::from_secs(1),
-            };
-            Local::open(options, Clock::System).unwrap()
-        };
-        let wanted = || open().record.wanted(Service::Stable).cloned();
-        open().start_again().unwrap();
-        assert_eq!(wanted(), None, "nothing was ever stable");
-
-        let mut fleet = open();
-        fleet.record(Some(&revision("1.1.0"))).await.unwrap();
-        fleet
-            .run(Service::Stable, &revision("2.0.0"), Count::Full)
-            .await
-            .unwrap();
-        open().start_again().unwrap();
-        let other = wanted().unwrap().revision;
-        assert_eq!(other, revision("2.0.0"), "what runs stays as it is");
-
-        let mut fleet = open();
-        fleet.stop(Service::Stable).await.unwrap();
-        open().start_again().unwrap();
-        let again = Wanted {
-            revision: revision("1.1.0"),
-            count: 3,
-        };
-        assert_eq!(wanted(), Some(again));
     }
 }

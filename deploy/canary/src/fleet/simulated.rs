@@ -209,7 +209,14 @@ impl World {
             desired: wanted.map_or(0, |(_, count)| *count),
             processes: processes.collect(),
             broken: None,
+            said: self.said(service),
         }
+    }
+
+    fn said(&self, service: Service) -> Option<String> {
+        let of_service = |worker: &&Worker| worker.service == service && !self.is_ready(worker);
+        let unready = self.processes.iter().find(of_service)?;
+        Some(format!("{}: no queue", unready.name))
     }
 
     fn report(&self, worker: &Worker, since: u64) -> Report {

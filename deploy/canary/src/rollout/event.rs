@@ -25,7 +25,10 @@ pub enum Event {
     /// What the release had dead-lettered was sent back, or could not be; the text says how many or why not.
     Redriven(Result<String, String>),
     /// Time has passed.
-    Tick,
+    Tick {
+        /// What a process that is to get ready, and is not, said last.
+        said: Option<String>,
+    },
     /// A person, or a newer release, asks for something.
     Asked(Ask),
 }
@@ -198,7 +201,11 @@ pub enum Happening {
         promoted: bool,
     },
     /// The stable service runs the release before again.
-    StableRestored,
+    StableRestored {
+        /// Whether there was none, so that it is stopped instead.
+        #[serde(default)]
+        stopped: bool,
+    },
     /// The release is off the fleet: none of its processes is left.
     Removed,
     /// Its dead letters went back.
@@ -280,7 +287,12 @@ impl fmt::Display for Happening {
             Self::RollingBack { reason, promoted: true } => {
                 write!(formatter, "rolling back after promotion: {reason}")
             }
-            Self::StableRestored => formatter.write_str("the stable service runs the release before again"),
+            Self::StableRestored { stopped: false } => {
+                formatter.write_str("the stable service runs the release before again")
+            }
+            Self::StableRestored { stopped: true } => {
+                formatter.write_str("the stable service is stopped: there was no release before")
+            }
             Self::Removed => formatter.write_str("removed: none of its processes is left"),
             Self::Redriven { text, well: true } => write!(formatter, "redrive: {text}"),
             Self::Redriven { text, well: false } => write!(formatter, "redrive failed: {text}"),

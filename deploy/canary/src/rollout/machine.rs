@@ -69,7 +69,7 @@ pub fn step(course: &Course, state: &State, now: Moment, event: &Event) -> Trans
         Event::Seen(seen) => step.seen(seen),
         Event::Judged(judgement) => step.judged(judgement),
         Event::Redriven(result) => step.redriven(result),
-        Event::Tick => step.tick(),
+        Event::Tick { said } => step.tick(said.as_deref()),
         Event::Asked(ask) => step.asked(ask),
     }
     let before = standing(course, state);
@@ -166,7 +166,8 @@ impl Step<'_> {
                     None => seen.stable == Sight::Nothing,
                 };
                 if restored {
-                    self.tell(Happening::StableRestored);
+                    let stopped = baseline.is_none();
+                    self.tell(Happening::StableRestored { stopped });
                     self.undo_next(Undoing::Remove);
                 } else if baseline.is_some() && canary_runs(baseline) {
                     self.undo_next(Undoing::Restore { control: true });
@@ -312,7 +313,7 @@ impl Step<'_> {
         self.rolled_back();
     }
 
-    fn tick(&mut self) {
+    fn tick(&mut self, said: Option<&str>) {
         if let Some(hold) = &self.state.hold
             && self.now >= hold.until
         {
@@ -322,13 +323,17 @@ impl Step<'_> {
             |since: Moment, seconds: u32| self.now.since(since) >= Duration::from_secs(seconds.into());
         let patience = self.course.ready_within;
         let held = self.state.hold.is_some();
+        let not_ready = || Reason::NotReady {
+            seconds: patience,
+            said: said.map(str::to_owned),
+        };
         match self.state.phase {
             Phase::Deploying { since } if waited(since, patience) && !held => {
-                self.roll_back(Reason::NotReady { seconds: patience });
+                self.roll_back(not_ready());
             }
             // There is no other release to go to: it is waited for, and people are told by the driver.
             Phase::Promoting { since } if waited(since, patience) && !held && !self.state.is_restore() => {
-                self.roll_back(Reason::NotReady { seconds: patience });
+                self.roll_back(not_ready());
             }
             // Without a control group there is no comparison: people decide.
             Phase::Controlling { since } if waited(since, patience) && !held => {

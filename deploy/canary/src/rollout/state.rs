@@ -226,6 +226,9 @@ pub enum Reason {
     NotReady {
         /// Seconds they were given.
         seconds: u32,
+        /// What one of them said last.
+        #[serde(default)]
+        said: Option<String>,
     },
     /// What runs the processes has given it up.
     NotStarting {
@@ -263,8 +266,9 @@ impl fmt::Display for Reason {
                 Ok(())
             }
             Self::Ceiling => write!(formatter, "it fails more than the plan's ceiling"),
-            Self::NotReady { seconds } => {
-                write!(formatter, "its processes were not ready within {seconds} s")
+            Self::NotReady { seconds, said } => {
+                write!(formatter, "its processes were not ready within {seconds} s")?;
+                said.iter().try_for_each(|said| write!(formatter, "; {said}"))
             }
             Self::NotStarting { text } => formatter.write_str(text),
             Self::Inconclusive => write!(formatter, "no verdict by the deadline"),
@@ -375,6 +379,24 @@ impl State {
             Kind::Canary | Kind::SkipCanary { .. } => Some(&self.candidate.release),
             Kind::Restore { .. } => self.baseline.as_ref().map(|revision| &revision.release),
         }
+    }
+
+    /// The command that goes on with it where nobody drives it any more.
+    #[must_use]
+    pub fn goes_on(&self) -> String {
+        let release = &self.candidate.release;
+        match (&self.kind, &self.phase) {
+            (Kind::Restore { .. }, _) => format!("canary rollback --to {release}"),
+            // Everything it takes is in the journal.
+            (_, Phase::RollingBack { .. }) => "canary abort".to_owned(),
+            (Kind::Canary | Kind::SkipCanary { .. }, _) => format!("canary rollout --release {release} …"),
+        }
+    }
+
+    /// Whether its release has not received any message yet, so that all can begin anew as if it had never been.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        matches!(self.phase, Phase::Preflight | Phase::Deploying { .. })
     }
 
     /// Whether the release may not be brought back by undoing: it is what is being rolled back.

@@ -111,8 +111,8 @@ fn events(baseline: Option<&Revision>) -> Vec<(Moment, Event)> {
     sights.extend(baseline.map(|revision| Sight::Ready(revision.release.clone())));
     let mut events = vec![
         (SINCE, Event::Restarted),
-        (SINCE, Event::Tick),
-        (LATE, Event::Tick),
+        (SINCE, Event::Tick { said: None }),
+        (LATE, Event::Tick { said: None }),
         (SINCE, Event::Checked(Err("the queue is missing".to_owned()))),
         (
             SINCE,
@@ -434,7 +434,7 @@ fn a_pause_is_always_possible_and_holds() {
                 }
             }
             // Held means: nothing but harm, a person, or time moves it.
-            let moves = matches!(event, Event::Asked(_) | Event::Tick)
+            let moves = matches!(event, Event::Asked(_) | Event::Tick { .. })
                 || matches!(
                     event,
                     Event::Judged(Judgement {

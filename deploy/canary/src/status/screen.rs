@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Progress, Status, Step, ready, restarts};
+use super::{Progress, STALE, Status, Step, ready, restarts};
 use crate::journal::ServiceMeasured;
 use crate::judge::verdict::{Measure, SignalReport};
 use crate::moment::Moment;
@@ -56,6 +56,7 @@ pub fn lines(status: &Status, now: Moment, rows: usize, paint: Paint) -> Vec<Str
     lines.extend(evidence(status, paint));
     lines.push(service("stable", &status.measured.stable));
     lines.push(service("canary", &status.measured.canary));
+    lines.extend(processes(status, now, paint));
     // A heading, and at least two events.
     let room = rows.saturating_sub(lines.len() + 1).max(2);
     lines.push(paint.tone(Tone::Strong, "last events"));
@@ -113,9 +114,9 @@ fn head(status: &Status, now: Moment, paint: Paint) -> Vec<String> {
         COLUMNS,
     ));
     lines.push(cut(&status.now, COLUMNS));
-    if status.stale {
-        let text = "nobody drives it: `canary rollout`, started again, goes on with it";
-        lines.push(paint.tone(Tone::Bad, text));
+    if let (true, Some(goes_on)) = (status.stale, &status.goes_on) {
+        let text = format!("nobody drives it: `{goes_on}` goes on with it");
+        lines.push(paint.tone(Tone::Bad, &cut(&text, COLUMNS)));
     }
     if let Some(asked) = &status.asked {
         lines.push(cut(&format!("{}: {asked}", status.kind), COLUMNS));
@@ -321,6 +322,23 @@ fn service(name: &str, service: &ServiceMeasured) -> String {
         let _ = write!(text, ", started again {restarts} times");
     }
     cut(&text, COLUMNS)
+}
+
+/// What is amiss with the processes, or how old is what is known of them.
+fn processes(status: &Status, now: Moment, paint: Paint) -> Option<String> {
+    let at = status.measured.at;
+    let text = match &status.amiss {
+        Some(amiss) => amiss.clone(),
+        None if at.millis() > 0 && now.since(at).as_secs() > STALE => {
+            let text = at.to_string();
+            return Some(format!(
+                "as of {} UTC",
+                text.get(..19).unwrap_or(&text).replace('T', " ")
+            ));
+        }
+        None => return None,
+    };
+    Some(paint.tone(Tone::Bad, &cut(&text, COLUMNS)))
 }
 
 /// `10:12:31`.

@@ -64,6 +64,25 @@ fn a_canary_that_has_stopped_itself_is_said_to() {
 }
 
 #[test]
+fn what_is_known_of_processes_is_dated_once_it_is_old() {
+    let journal = promoted();
+    let at = journal.measured.at;
+    let said = |seconds: u32| {
+        let now = at.after(seconds);
+        lines(
+            &Status::of(&journal, now, Discretion::Bounded),
+            now,
+            23,
+            Paint::Plain,
+        )
+        .join("\n")
+    };
+    let date = at.to_string()[..19].replace('T', " ");
+    assert!(!said(30).contains("as of"), "{}", said(30));
+    assert!(said(31).contains(&format!("as of {date} UTC")), "{}", said(31));
+}
+
+#[test]
 fn it_shows_steps_share_rates_evidence_and_the_latest_events() {
     let text = screen(&under_way(40, 0.005), 23, Paint::Plain).join("\n");
     for part in [

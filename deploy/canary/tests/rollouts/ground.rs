@@ -11,6 +11,8 @@ use aws_sdk_sqs::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_sqs::types::{QueueAttributeName as Attribute, SendMessageBatchRequestEntry};
 use canary::journal::Journal;
 use embedded_sqs::server::{Server, ServerConfig};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -59,7 +61,7 @@ pub(crate) struct Ground {
     endpoint: String,
     client: Client,
     pub(crate) queue: String,
-    handover: String,
+    pub(crate) handover: String,
     pub(crate) dead_letter: String,
     pub(crate) directory: TempDir,
     stream: Mutex<Option<Stream>>,
@@ -142,7 +144,7 @@ impl Ground {
             stream: Mutex::new(None),
             _room: room,
         };
-        ground.settings("canary.toml", &[env!("CARGO_BIN_EXE_canary"), "worker"]);
+        ground.settings("canary.toml", &[env!("CARGO_BIN_EXE_canary"), "worker", "run"]);
         ground.plan("plan.toml", PLAN);
         ground
     }
@@ -178,6 +180,14 @@ impl Ground {
             lines.join("\n")
         );
         std::fs::write(self.path(name), text).unwrap();
+    }
+
+    /// Changes the settings: `from` becomes `to`.
+    pub(crate) fn change_settings(&self, from: &str, to: &str) {
+        let path = self.path("canary.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}: {text}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
     }
 
     /// Sends `rate` orders a second until it is told otherwise; one in 100 is poison.
@@ -274,6 +284,27 @@ impl Ground {
         )
     }
 
+    /// Waits until so many stable processes are ready, as `canary status` sees them.
+    pub(crate) async fn until_ready(&self, count: usize) {
+        let until = Instant::now() + PATIENCE;
+        let mut last = String::new();
+        while Instant::now() < until {
+            last = self.run(&["status", "--json"]).await.text;
+            let status: serde_json::Value = serde_json::from_str(&last).unwrap();
+            let processes = status["measured"]["stable"]["processes"].as_array().unwrap();
+            if processes
+                .iter()
+                .filter(|process| process["state"] == "ready")
+                .count()
+                == count
+            {
+                return;
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        panic!("they never are: {last}")
+    }
+
     /// The worker processes that there are, by release and track, as the system knows them.
     pub(crate) fn workers(&self) -> BTreeMap<String, u32> {
         let control = format!(
@@ -296,6 +327,30 @@ impl Ground {
             }
         }
         found
+    }
+
+    /// Kills every worker process, by SIGKILL.
+    pub(crate) fn kill_workers(&self) {
+        for pid in self.pids() {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+
+    /// Process ids of all workers: by the mark of this ground's own control document.
+    fn pids(&self) -> Vec<i32> {
+        let control = format!(
+            "WORKER__CONTROL__SOURCE=file:{}",
+            self.path("state/control.json").display()
+        );
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let ours = |path: PathBuf| {
+            let environment = std::fs::read_to_string(path.join("environ")).unwrap_or_default();
+            environment.split('\0').any(|variable| variable == control)
+        };
+        entries
+            .filter(|entry| ours(entry.path()))
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect()
     }
 
     /// Ids of the orders in the dead-letter queue; they are taken off it.
@@ -369,21 +424,8 @@ impl Ground {
 
 impl Drop for Ground {
     fn drop(&mut self) {
-        // Whatever a test has left: by the mark of this ground's own control document.
-        let control = format!(
-            "WORKER__CONTROL__SOURCE=file:{}",
-            self.path("state/control.json").display()
-        );
-        for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
-            let environment = std::fs::read_to_string(entry.path().join("environ")).unwrap_or_default();
-            let pid = entry.file_name().to_str().and_then(|name| name.parse().ok());
-            if let (Some(pid), true) = (pid, environment.split('\0').any(|variable| variable == control)) {
-                let _ = nix::sys::signal::kill(
-                    nix::unistd::Pid::from_raw(pid),
-                    nix::sys::signal::Signal::SIGKILL,
-                );
-            }
-        }
+        // Whatever a test has left.
+        self.kill_workers();
     }
 }
 
@@ -394,6 +436,12 @@ pub(crate) fn rollout<'a>(release: &'a str, set: &[&'a str]) -> Vec<&'a str> {
         arguments.extend(["--set", variable]);
     }
     arguments
+}
+
+/// As Ctrl-C does.
+pub(crate) fn interrupt(child: &Child) {
+    let pid = Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap());
+    kill(pid, Signal::SIGINT).unwrap();
 }
 
 pub(crate) async fn ended(child: Child) -> Ended {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use canary::rollout::Outcome;
+use canary::rollout::{Outcome, Phase};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::sleep;
@@ -77,8 +77,13 @@ async fn a_tool_that_is_killed_again_and_again_ends_as_if_it_had_not_been() {
             killed += 1;
             sigkill(pid);
             driving.wait().await.unwrap();
-            // A worker as well, now and then: whoever is started next must notice.
-            if rng.bool()
+            // A worker as well, now and then: whoever is started next must notice. Not before the start: where nothing stable runs there
+            // is no rollout.
+            let begun = ground
+                .journal()
+                .is_some_and(|journal| journal.state.phase != Phase::Preflight);
+            if begun
+                && rng.bool()
                 && let Some(worker) = a_worker(&ground, &mut rng)
             {
                 sigkill(worker);

@@ -9,9 +9,11 @@
 
 mod ground;
 mod killed;
+mod left;
 mod localstack;
 mod newer;
 mod people;
+mod refused;
 mod releases;
 mod sick;
 mod told;

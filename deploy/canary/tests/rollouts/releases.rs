@@ -83,7 +83,8 @@ async fn what_is_bad_only_once_it_has_the_work_is_rolled_back_in_the_bake() {
         ended.text
     );
     assert!(
-        told(&journal, |happening| *happening == Happening::StableRestored),
+        told(&journal, |happening| *happening
+            == Happening::StableRestored { stopped: false }),
         "{}",
         ended.text
     );

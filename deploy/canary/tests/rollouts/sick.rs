@@ -55,8 +55,24 @@ async fn a_canary_that_ends_at_once_or_never_gets_ready_is_taken_away() {
         matches!(reason, Reason::Guard { .. } | Reason::NotReady { .. }),
         "{reason:?}"
     );
-    ground.settings("canary.toml", &["/bin/sh", "-c", "exec sleep 1000"]);
+    ground.settings(
+        "canary.toml",
+        &["/bin/sh", "-c", "echo no table orders; exec sleep 1000"],
+    );
     let (_, reason) = rolled_back(&ground, &[]).await;
-    assert_eq!(reason, Reason::NotReady { seconds: 15 });
+    let Reason::NotReady { seconds: 15, said } = &reason else {
+        panic!("{reason:?}");
+    };
+    let said = said.as_deref().unwrap_or_default();
+    assert!(
+        said.starts_with("canary-") && said.ends_with("its last words: no table orders"),
+        "{said}"
+    );
+    let history = ground.run(&["history"]).await;
+    assert!(
+        history.text.contains("its last words: no table orders"),
+        "{}",
+        history.text
+    );
     ground.accounts().await;
 }

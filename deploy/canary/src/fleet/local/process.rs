@@ -1,9 +1,11 @@
 //! One process: started, found again, looked at, signalled.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -44,7 +46,7 @@ impl Process {
         variables: &BTreeMap<String, String>,
         log: &Path,
     ) -> Result<Self, String> {
-        let program = executable(command)?;
+        let program = executable(command, variables)?;
         let open = || OpenOptions::new().create(true).append(true).open(log);
         let log = |error: std::io::Error| format!("the log {}: {error}", log.display());
         let (out, err) = (open().map_err(log)?, open().map_err(log)?);
@@ -129,15 +131,37 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// The program of `command`, if it is one that can be started.
-pub(super) fn executable(command: &[String]) -> Result<&str, String> {
+/// The program of `command`, if it is one that can be started with `variables` on top of this tool's environment.
+pub(super) fn executable<'c>(
+    command: &'c [String],
+    variables: &BTreeMap<String, String>,
+) -> Result<&'c str, String> {
+    const EXPECTED: &str = "expected a program that can be started, by its path or in PATH";
     let program = command
         .first()
-        .ok_or("the command is empty; expected a program and its arguments")?;
-    if program.contains('/') && !Path::new(program).is_file() {
-        return Err(format!("the command's program {program} is not there"));
+        .ok_or("fleet.command is empty; expected a program and its arguments")?;
+    let is_executable = |path: &Path| {
+        let file = fs::metadata(path).ok().filter(fs::Metadata::is_file);
+        file.map(|file| file.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return match is_executable(Path::new(program)) {
+            Some(true) => Ok(program),
+            Some(false) => Err(format!("fleet.command: {program} is not executable; {EXPECTED}")),
+            None => Err(format!("fleet.command: there is no file {program}; {EXPECTED}")),
+        };
     }
-    Ok(program)
+    // Where the system itself will look: in the PATH that the process gets.
+    let path = variables
+        .get("PATH")
+        .map(OsString::from)
+        .or_else(|| std::env::var_os("PATH"));
+    let path = path.unwrap_or_else(|| "/bin:/usr/bin".into());
+    let mut places = std::env::split_paths(&path).map(|place| place.join(program));
+    if places.any(|place| is_executable(&place) == Some(true)) {
+        return Ok(program);
+    }
+    Err(format!("fleet.command: {program} is not in PATH; {EXPECTED}"))
 }
 
 /// The state letter of a process and when it was started, from `/proc`.
@@ -208,27 +232,52 @@ fn tail(log: &Path, most: u64) -> Option<Vec<u8>> {
 /// The most characters of a process's last words.
 const LAST_WORDS: usize = 200;
 
-/// The last line of a log, for people who want to know why its process has ended: bounded, and nothing in it steers a terminal.
+/// The end of a log as text.
+pub(super) fn end_of(log: &Path) -> Option<String> {
+    Some(String::from_utf8_lossy(&tail(log, 16 << 10)?).into_owned())
+}
+
+/// What in a log tells people why its process has ended, or does not get ready: the last error, or what was said in no log line (a
+/// panic, another program's words), else the last line. Bounded, and nothing in it steers a terminal.
 pub(super) fn last_words(log: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Line {
         message: String,
         #[serde(default)]
+        level: String,
+        #[serde(default)]
         error: Option<String>,
     }
-    let text = tail(log, 16 << 10)?;
-    let mut lines = text.rsplit(|byte| *byte == b'\n');
-    let last = lines.find(|line| !line.trim_ascii().is_empty())?;
-    let words = match serde_json::from_slice::<Line>(last) {
-        Ok(Line {
-            message,
-            error: Some(error),
-        }) => format!("{message}: {error}"),
-        Ok(Line { message, error: None }) => message,
-        Err(_) => String::from_utf8_lossy(last).trim().to_owned(),
+    let text = end_of(log)?;
+    // Newest first; whether it is an error, and the words.
+    let mut said = text
+        .lines()
+        .rev()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| match serde_json::from_str::<Line>(line) {
+            Ok(Line {
+                message,
+                level,
+                error,
+            }) => (
+                level == "ERROR",
+                error.map_or(message.clone(), |error| format!("{message}: {error}")),
+            ),
+            // The last line of a panic says only how to see more of it.
+            Err(_) => (!line.starts_with("note: "), line.trim().to_owned()),
+        });
+    let last = said.next()?;
+    let (_, words) = match last {
+        (true, _) => last,
+        (false, _) => said.find(|(is_error, _)| *is_error).unwrap_or(last),
     };
-    let plain = words.chars().map(|c| if c.is_control() { ' ' } else { c });
-    Some(plain.take(LAST_WORDS).collect())
+    Some(plain(&words, LAST_WORDS))
+}
+
+/// At most so many characters, in one line, and nothing in it steers a terminal.
+pub(super) fn plain(text: &str, most: usize) -> String {
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.take(most).collect()
 }
 
 /// Where a process says in its log that its admin endpoint is: the field `address` of the line `worker starts`.
@@ -269,8 +318,50 @@ mod tests {
             said("{\"message\":\"worker failed\",\"error\":\"no queue\"}\n").as_deref(),
             Some("worker failed: no queue")
         );
+        assert_eq!(
+            said(
+                "{\"level\":\"ERROR\",\"message\":\"no queue\"}\n{\"level\":\"INFO\",\"message\":\"waits\"}\n"
+            )
+            .as_deref(),
+            Some("no queue"),
+            "an error before what came after it"
+        );
+        assert_eq!(
+            said("thread 'main' panicked at main.rs:1:\nno such table\nnote: run with `RUST_BACKTRACE=1`\n")
+                .as_deref(),
+            Some("no such table")
+        );
         assert_eq!(said("\u{1b}[31mred").as_deref(), Some(" [31mred"));
         assert_eq!(said(&"ä".repeat(30_000)).unwrap().chars().count(), LAST_WORDS);
         assert_eq!(last_words(Path::new("/nowhere/at/all")), None);
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_started_is_named_with_what_is_expected() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = |name: &str, mode: u32| {
+            let path = directory.path().join(name);
+            fs::write(&path, "#!/bin/sh\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            path.display().to_string()
+        };
+        let (good, bad) = (place("good", 0o755), place("bad", 0o644));
+        let variables = BTreeMap::from([("PATH".to_owned(), directory.path().display().to_string())]);
+        let said = |program: &str| executable(&[program.to_owned()], &variables).map(str::to_owned);
+        assert_eq!(said("good").as_deref(), Ok("good"));
+        assert_eq!(said(&good).as_deref(), Ok(good.as_str()));
+        for (program, expected) in [
+            ("bad", "bad is not in PATH"),
+            ("sh", "sh is not in PATH"), // the workers' PATH counts, not this tool's
+            (bad.as_str(), "is not executable"),
+            ("/nowhere/at/all", "there is no file /nowhere/at/all"),
+            ("/", "there is no file /"),
+        ] {
+            let error = said(program).unwrap_err();
+            assert!(
+                error.starts_with("fleet.command: ") && error.contains(expected),
+                "{program}: {error}"
+            );
+        }
     }
 }

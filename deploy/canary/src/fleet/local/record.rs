@@ -78,6 +78,24 @@ impl Slot {
             crashes: 0,
         }
     }
+
+    /// The name of its log. Each start has one of its own; all are kept.
+    pub(super) fn log(&self) -> String {
+        self.log_of(self.restarts)
+    }
+
+    /// The name of the log of the start before this one.
+    pub(super) fn log_before(&self) -> Option<String> {
+        Some(self.log_of(self.restarts.checked_sub(1)?))
+    }
+
+    fn log_of(&self, restarts: u32) -> String {
+        let release = crate::journal::file_name(self.revision.release.as_str());
+        match restarts {
+            0 => format!("{release}-{}.log", self.name),
+            restarts => format!("{release}-{}.{restarts}.log", self.name),
+        }
+    }
 }
 
 impl Record {
