@@ -8,22 +8,25 @@ mod messages;
 mod queues;
 mod visibility;
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Failed, Trial};
 
 use crate::peer::Peer;
 
 macro_rules! cases {
     ($($module:ident: $($case:ident)*;)*) => {
-        /// Every case against the peer that `start` gives.
-        pub(crate) fn trials<P, S>(label: &str, start: S) -> Vec<Trial>
+        /// Every case against the peer that `start` gives; `judge` runs it, under its name, and says what to think of how it ended.
+        pub(crate) fn trials<P, S, J>(label: &str, start: S, judge: J) -> Vec<Trial>
         where
             P: Peer + 'static,
             S: AsyncFn() -> P + Copy + Send + 'static,
+            J: Fn(&str, &dyn Fn() -> Result<(), Failed>) -> Result<(), Failed> + Copy + Send + 'static,
         {
             vec![$($({
                 let name = concat!(stringify!($module), "::", stringify!($case));
                 Trial::test(format!("{label}::{name}"), move || {
-                    crate::run(async move || start().await, async |world| $module::$case(world).await)
+                    judge(name, &|| {
+                        crate::run(async move || start().await, async |world| $module::$case(world).await)
+                    })
                 })
             },)*)*]
         }

@@ -1,9 +1,10 @@
-//! One suite of what AWS documents of SQS, run against the model in process, against the endpoint through the AWS SDK, and,
-//! when `CONFORMANCE_ENDPOINT` names one, against any other endpoint:
+//! One suite of what AWS documents of SQS, run against the model in process, against the endpoint through the AWS SDK, against
+//! LocalStack, whose differences are known ([`localstack::DIFFERS`]), and, when `CONFORMANCE_ENDPOINT` names one, against any other
+//! endpoint:
 //!
 //! ```text
-//! cargo test -p embedded-sqs --test conformance
-//! CONFORMANCE_ENDPOINT=http://127.0.0.1:4566 cargo test -p embedded-sqs --test conformance given
+//! cargo test --workspace --test conformance
+//! CONFORMANCE_ENDPOINT=http://127.0.0.1:4567 cargo test --workspace --test conformance given
 //! ```
 //!
 //! With `CONFORMANCE_ENDPOINT=aws` the SDK's own endpoint and the credentials of the environment are used.
@@ -15,22 +16,43 @@
 )]
 
 mod cases;
+mod localstack;
 mod model;
 mod peer;
 mod sdk;
 
-use libtest_mimic::{Arguments, Failed};
+use libtest_mimic::{Arguments, Failed, Trial};
 
 use peer::{Peer, World};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let mut trials = cases::trials("model", model::ModelPeer::start);
-    trials.extend(cases::trials("endpoint", sdk::SdkPeer::start));
+    localstack::watch_panics();
+    let as_documented = |_: &str, case: &dyn Fn() -> Result<(), Failed>| case();
+    let mut trials = cases::trials("model", model::ModelPeer::start, as_documented);
+    trials.extend(cases::trials("endpoint", sdk::SdkPeer::start, as_documented));
+    trials.extend(cases::trials(
+        "localstack",
+        sdk::SdkPeer::localstack,
+        |name, case| localstack::judged(name, case),
+    ));
+    trials.push(known_differences(&trials));
     if std::env::var_os("CONFORMANCE_ENDPOINT").is_some() {
-        trials.extend(cases::trials("given", sdk::SdkPeer::given));
+        trials.extend(cases::trials("given", sdk::SdkPeer::given, as_documented));
     }
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A case that is renamed must be renamed among LocalStack's differences.
+fn known_differences(trials: &[Trial]) -> Trial {
+    let names: Vec<_> = trials.iter().map(|trial| trial.name().to_owned()).collect();
+    Trial::test("localstack::every_difference_is_a_case", move || {
+        let is_case = |name: &&str| names.contains(&format!("localstack::{name}"));
+        match localstack::DIFFERS.iter().find(|name| !is_case(name)) {
+            Some(name) => Err(Failed::from(format!("there is no case {name}"))),
+            None => Ok(()),
+        }
+    })
 }
 
 /// Runs one case in a world of its own; its queues go away afterwards, whatever happened.

@@ -35,6 +35,13 @@ impl SdkPeer {
         }
     }
 
+    pub(crate) async fn localstack() -> Self {
+        Self {
+            client: client(crate::localstack::endpoint()),
+            server: None,
+        }
+    }
+
     pub(crate) async fn given() -> Self {
         let url = std::env::var("CONFORMANCE_ENDPOINT").unwrap();
         Self {
