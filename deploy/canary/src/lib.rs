@@ -28,6 +28,8 @@ pub mod place;
 pub mod plan;
 mod query;
 pub mod redrive;
+#[cfg(test)]
+mod reference;
 pub mod report;
 pub mod rollout;
 pub mod settings;

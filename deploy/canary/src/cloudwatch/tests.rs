@@ -1,11 +1,6 @@
-use std::path::Path;
-
 use super::*;
 use crate::exporter::tests::journal;
 use crate::rollout::Reason;
-
-const BEGIN: &str = "<!-- made of the release tool's code: do not edit from here -->\n";
-const END: &str = "<!-- to there -->\n";
 
 fn value(standing: &Standing, series: Series) -> Option<f64> {
     let mut of_it = standing.values.iter().filter(|(other, _)| *other == series);
@@ -79,22 +74,9 @@ fn what_cloudwatch_does_not_take_or_is_not_known_is_left_out() {
 
 #[test]
 fn the_page_lists_every_series() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/cloudwatch.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
     let mut table = "\n| Metric | Unit | What it is |\n|---|---|---|\n".to_owned();
     for Series { name, unit, help } in ALL {
         table += &format!("| `{name}` | {unit} | {help} |\n");
     }
-    let expected = format!("{before}{BEGIN}{table}\n{END}{after}");
-    if std::env::var_os("WRITE_DOCS").is_some() {
-        std::fs::write(&path, expected).unwrap();
-    } else {
-        assert!(
-            page == expected,
-            "docs/cloudwatch.md is not what the code says; write it anew by: \
-             WRITE_DOCS=1 cargo test -p canary --lib cloudwatch"
-        );
-    }
+    crate::reference::compare("cloudwatch.md", &format!("{table}\n"), "cloudwatch");
 }

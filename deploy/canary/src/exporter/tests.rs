@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -15,9 +14,6 @@ use crate::judge::confidence::Band;
 use crate::judge::verdict::{self, ArmReport, Decision, Measure, Otherwise, SignalReport, Verdict, Windows};
 use crate::moment::Moment;
 use crate::rollout::{Definition, Kind, Outcome, Phase, Revision, begin};
-
-const BEGIN: &str = "<!-- made of the release tool's code: do not edit from here -->\n";
-const END: &str = "<!-- to there -->\n";
 
 fn revision(name: &str) -> Revision {
     Revision {
@@ -467,18 +463,5 @@ fn tables() -> String {
 
 #[test]
 fn the_page_of_metrics_is_what_the_code_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/metrics.md");
-    let page = std::fs::read_to_string(&path).unwrap();
-    let (before, rest) = page.split_once(BEGIN).unwrap();
-    let (_, after) = rest.split_once(END).unwrap();
-    let expected = format!("{before}{BEGIN}{}{END}{after}", tables());
-    if std::env::var_os("WRITE_DOCS").is_some() {
-        std::fs::write(&path, expected).unwrap();
-    } else {
-        assert!(
-            page == expected,
-            "docs/metrics.md is not what the code says; write it anew by: \
-             WRITE_DOCS=1 cargo test -p canary --lib exporter"
-        );
-    }
+    crate::reference::compare("metrics.md", &tables(), "exporter");
 }

@@ -1,6 +1,9 @@
 //! Whole rollouts on a simulated ECS, through the real SDK clients, on tokio's paused clock: the tool with its fleet on ECS and its
 //! journal on S3.
 
+mod beginning;
+mod cloudwatch;
+mod trouble;
 mod watchdog;
 
 use std::pin::Pin;
@@ -8,7 +11,7 @@ use std::time::UNIX_EPOCH;
 
 use tokio_util::sync::CancellationToken;
 
-use super::fake::{Bucket, CANARY, CONTROL, Fake, STABLE, World};
+use super::fake::{Bucket, CANARY, CONTROL, Fake, PINNED, STABLE, World};
 use super::*;
 use crate::cloudwatch::Publisher;
 use crate::drive::{
@@ -271,71 +274,6 @@ async fn a_thousand_tasks_are_looked_at_within_half_of_what_ecs_allows() {
     assert!(reads.taken > 28 * 20, "{reads:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollout_begins_only_where_there_is_room_for_it() {
-    type Change = fn(&mut World);
-    // One canary task beside three of stable, of 0.25 vCPU each; the promotion may start three at once, and needs one.
-    let cases: [(Change, Option<&str>, &[&str]); 6] = [
-        (|_| {}, None, &[]),
-        (
-            |world| world.subnets.values_mut().for_each(|free| *free = 0),
-            Some(
-                "addresses in the subnets subnet-a (0), subnet-b (0): free are 0; expected 2 at least, for canary tasks (1) and the first of the promotion (1)",
-            ),
-            &[],
-        ),
-        (
-            |world| world.vcpus = Some((99.75, 100.0)),
-            Some("vCPUs of the account on Fargate, Standard/OnDemand: free are 0.25; expected 0.5 at least"),
-            &[],
-        ),
-        (
-            |world| {
-                world.subnets = BTreeMap::from([("subnet-a".to_owned(), 0), ("subnet-b".to_owned(), 2)]);
-                world.vcpus = Some((99.5, 100.0));
-            },
-            None,
-            &["free are 2; 4 would be needed", "free are 0.5; 1 would be needed"],
-        ),
-        (
-            |world| world.forbidden = ["DescribeSubnets", "GetMetricData"].map(str::to_owned).into(),
-            None,
-            &[
-                "DescribeSubnets: UnauthorizedOperation: not for you",
-                "GetMetricData: AccessDenied: not for you",
-            ],
-        ),
-        (|world| world.vcpus = None, None, &["CloudWatch has no usage"]),
-    ];
-    for (change, refused, notes) in cases {
-        let bench = Bench::new().await;
-        bench.fake.change(change);
-        let outcome = bench.to_the_end().await;
-        let journal = bench.journal().await.unwrap();
-        let troubles: Vec<&str> = journal
-            .timeline
-            .iter()
-            .filter_map(|entry| {
-                let Happening::Trouble { text } = &entry.happening else {
-                    return None;
-                };
-                Some(text.as_str())
-            })
-            .collect();
-        match refused {
-            Some(text) => {
-                assert!(bench.reason().await.contains(text), "{}", bench.reason().await);
-                assert_eq!(bench.fake.change(|world| world.deeds.clone()), ["registered b"]);
-            }
-            None => assert_eq!(outcome, Outcome::Promoted, "{}", bench.reason().await),
-        }
-        assert_eq!(troubles.len(), notes.len(), "{troubles:?}");
-        for (trouble, note) in troubles.iter().zip(notes) {
-            assert!(trouble.contains(note), "{trouble}: {note}");
-        }
-    }
-}
-
 fn is_step(journal: &Journal) -> bool {
     matches!(journal.state.phase, Phase::Step { .. })
 }
@@ -369,9 +307,7 @@ async fn a_good_release_is_promoted_as_the_revision_that_was_tested() {
     );
     assert_eq!(bench.fake.change(|world| world.deeds.clone()), PROMOTED[..6]);
     assert_eq!(bench.fake.end_state(), end("b"));
-    let pinned = bench
-        .fake
-        .change(|world| world.parameters[super::fake::PINNED].clone());
+    let pinned = bench.fake.change(|world| world.parameters[PINNED].clone());
     let stable = bench
         .fake
         .change(|world| world.services[STABLE].task_definition.clone());
@@ -397,87 +333,6 @@ async fn a_bad_release_is_rolled_back_although_its_tasks_protect_themselves() {
     assert_eq!(journal.state.reason(), Some(&Reason::Harm));
     let called = bench.fake.change(|world| world.called.clone());
     assert!(called.contains("UpdateTaskProtection"));
-}
-
-/// How often `value` of the series was published, and what was published last.
-fn published(bench: &Bench, series: &str, value: f64) -> (usize, Option<f64>) {
-    bench.fake.change(|world| {
-        let values: Vec<f64> = world
-            .published
-            .iter()
-            .filter_map(|data| data.get(series).copied())
-            .collect();
-        let same = values.iter().filter(|said| (**said - value).abs() < 1e-9).count();
-        (same, values.last().copied())
-    })
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rollout_is_to_be_seen_in_cloudwatch_and_its_end_is_the_last_word() {
-    let bench = Bench::new().await;
-    let began = bench.now();
-    assert_eq!(bench.to_the_end().await, Outcome::Promoted);
-    let took = bench.now().since(began).as_secs();
-    assert_eq!(
-        published(&bench, "RolloutPromoted", 1.0),
-        (1, Some(1.0)),
-        "said once"
-    );
-    for over in [
-        "RolloutUnderWay",
-        "RolloutPhase",
-        "RolloutStep",
-        "CanaryShareWanted",
-        "RolloutRolledBack",
-    ] {
-        assert_eq!(published(&bench, over, 0.0).1, Some(0.0), "{over}");
-    }
-    assert!(published(&bench, "RolloutPhase", 3.0).0 > 0, "a step is seen");
-    assert!(published(&bench, "RolloutPhase", 6.0).0 > 0, "the bake is seen");
-    assert!(
-        published(&bench, "CanaryShareWanted", 25.0).0 > 0,
-        "the second step's share"
-    );
-    let most = bench.fake.change(|world| {
-        let parts = world
-            .published
-            .iter()
-            .filter_map(|data| data.get("EvidenceForPromotion"));
-        parts.copied().fold(0.0, f64::max)
-    });
-    assert!(most > 0.5, "the evidence grows: {most}");
-    let calls = bench.fake.change(|world| world.published.len()) as u64;
-    assert!(
-        (took / 20..=took / 10 + 2).contains(&calls),
-        "{calls} calls in {took} s"
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn cloudwatch_that_takes_nothing_is_not_in_the_rollouts_way() {
-    let [with, without] = [false, true].map(|takes_no_metrics| async move {
-        let bench = Bench::new().await;
-        bench.fake.change(|world| {
-            world.takes_no_metrics = takes_no_metrics;
-            world.failures.insert("b".to_owned(), 6);
-        });
-        let began = bench.now();
-        assert_eq!(bench.to_the_end().await, Outcome::RolledBack);
-        let journal = bench.journal().await.unwrap();
-        let Phase::Ended { at, .. } = journal.state.phase else {
-            panic!("{:?}", journal.state.phase)
-        };
-        let refused = bench.fake.change(|world| world.refused);
-        (
-            at.since(began),
-            refused,
-            published(&bench, "RolloutRolledBack", 1.0).0,
-        )
-    });
-    let (with, without) = (with.await, without.await);
-    assert_eq!((with.1, with.2), (0, 1));
-    assert!(without.1 > 3 && without.2 == 0, "{without:?}");
-    assert_eq!(with.0, without.0, "a rollout takes as long");
 }
 
 #[tokio::test(start_paused = true)]
@@ -508,37 +363,6 @@ async fn scale_in_is_suspended_while_it_lasts_and_the_canary_grows_with_stable()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_that_does_not_start_is_rolled_back_as_soon_as_ecs_gives_it_up() {
-    let bench = Bench::new().await;
-    bench
-        .fake
-        .change(|world| world.never_start.insert((CANARY.to_owned(), "b".to_owned())));
-    let began = bench.now();
-    assert_eq!(bench.to_the_end().await, Outcome::RolledBack);
-    assert_eq!(bench.fake.end_state(), end("a"));
-    let reason = bench.reason().await;
-    assert!(reason.contains("circuit breaker"), "{reason}");
-    assert!(bench.now().since(began) < Duration::from_secs(u64::from(bench.ready_within)));
-    let journal = bench.journal().await.unwrap();
-    let told = journal.timeline.iter().any(|entry| {
-        matches!(&entry.happening, Happening::Crashed { text, .. } if text.contains("CannotPullContainerError"))
-    });
-    assert!(told, "{:#?}", journal.timeline);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rollback_by_ecs_itself_is_noticed_and_followed() {
-    let bench = Bench::new().await;
-    bench
-        .fake
-        .change(|world| world.never_start.insert((STABLE.to_owned(), "b".to_owned())));
-    assert_eq!(bench.to_the_end().await, Outcome::RolledBack);
-    assert_eq!(bench.fake.end_state(), end("a"));
-    let reason = bench.reason().await;
-    assert!(reason.contains("runs orders-worker:1 again"), "{reason}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_fails_after_promotion_goes_back_on_the_stable_service() {
     let bench = Bench::new().await;
     let outcome = bench
@@ -558,111 +382,6 @@ async fn what_fails_after_promotion_goes_back_on_the_stable_service() {
         full.is_some() && full < back,
         "the control group carries the work first: {deeds:?}"
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn throttling_and_answers_that_lag_behind_change_nothing() {
-    for (throttled, lag) in [(3, 0), (0, 10), (4, 8)] {
-        for bad in [false, true] {
-            let bench = Bench::new().await;
-            bench.fake.change(|world| {
-                world.throttled = throttled;
-                world.lag = Duration::from_secs(lag);
-                if bad {
-                    world.failures.insert("b".to_owned(), 6);
-                }
-            });
-            let (outcome, release) = if bad {
-                (Outcome::RolledBack, "a")
-            } else {
-                (Outcome::Promoted, "b")
-            };
-            assert_eq!(bench.to_the_end().await, outcome, "{}", bench.reason().await);
-            assert_eq!(bench.fake.end_state(), end(release));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_tool_that_is_killed_again_and_again_comes_to_the_same_end() {
-    for seconds in [3, 5, 11, 23, 47] {
-        for bad in [false, true] {
-            let mut bench = Bench::new().await;
-            bench.ready_within = 600;
-            if bad {
-                bench
-                    .fake
-                    .change(|world| world.failures.insert("b".to_owned(), 6));
-            }
-            let (outcome, release) = if bad {
-                (Outcome::RolledBack, "a")
-            } else {
-                (Outcome::Promoted, "b")
-            };
-            let ended = bench.to_the_end_in_pieces(Duration::from_secs(seconds)).await;
-            assert_eq!(ended, outcome, "{seconds} s: {}", bench.reason().await);
-            assert_eq!(bench.fake.end_state(), end(release), "{seconds} s");
-            let revisions = bench.fake.change(|world| {
-                let registered = world.deeds.iter().filter(|deed| *deed == "registered b");
-                registered.count()
-            });
-            assert_eq!(revisions, 1, "{seconds} s: the revision under way is found again");
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rollout_does_not_begin_where_something_is_wrong() {
-    type Change = fn(&mut World);
-    let cases: [(Change, &str); 3] = [
-        (
-            |world| world.alarms.push("orders-oldest-message".to_owned()),
-            "orders-oldest-message is in ALARM",
-        ),
-        (
-            |world| world.services.get_mut(CANARY).unwrap().desired = 1,
-            "orders-canary is",
-        ),
-        (
-            |world| {
-                let other = world.services[STABLE].task_definition.replace(":1", ":9");
-                world.parameters.insert(super::fake::PINNED.to_owned(), other);
-            },
-            "the parameter /orders/canary/stable-task-definition says",
-        ),
-    ];
-    for (change, expected) in cases {
-        let bench = Bench::new().await;
-        bench.fake.change(change);
-        assert_eq!(bench.to_the_end().await, Outcome::Refused, "{expected}");
-        let reason = bench.reason().await;
-        assert!(reason.contains(expected), "{reason}");
-        let deeds = bench.fake.change(|world| world.deeds.clone());
-        assert_eq!(deeds, ["registered b"], "nothing is changed");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn of_two_tools_one_drives() {
-    let bench = Bench::new().await;
-    let first = tokio::spawn({
-        let bench = bench.clone();
-        async move { bench.live().await }
-    });
-    bench.until(is_step).await;
-    let (store, now) = (bench.store(), bench.now());
-    let mut other = me(now);
-    other.host = "elsewhere".to_owned();
-    let refused = claim(&store, None, other.clone(), true).await;
-    assert!(matches!(refused, Err(ClaimError::Owned { dead: false, .. })));
-    // Somebody takes it over by force: the first one fails at its next write and stops.
-    let (mut journal, version) = store.read().await.unwrap().unwrap();
-    journal.owner = Some(other);
-    let written = store.write(&journal, Some(&version)).await;
-    assert!(matches!(written, Ok(_) | Err(StoreError::Conflict)));
-    if written.is_ok() {
-        assert!(matches!(first.await.unwrap(), Err(DriveError::Lost(_))));
-    }
 }
 
 #[tokio::test(start_paused = true)]

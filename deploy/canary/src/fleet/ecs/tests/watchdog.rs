@@ -52,8 +52,7 @@ impl Bench {
     }
 
     fn pinned(&self) -> String {
-        self.fake
-            .change(|world| world.release(&world.parameters[super::super::fake::PINNED]))
+        self.fake.change(|world| world.release(&world.parameters[PINNED]))
     }
 }
 
