@@ -301,15 +301,27 @@ STOPPED = {"source": "aws.codebuild", "detail": {"build-status": "STOPPED"}}
 ALARM = {"source": "aws.cloudwatch", "alarmData": {"alarmName": f"{APP}-stable-failing", "state": {"value": "ALARM"}}}
 
 
-def left_alone(bench, phase, *arguments, release="1.1.0"):
-    """A rollout whose tool dies in the phase, and with it the build that ran it; long enough ago for the watchdog to act."""
-    tool = bench.rollout(release, *arguments)
-    bench.until(phase)
-    bench.expect("while the tool lives", bench.watchdog()["deed"], "nothing")
+def dies(bench, tool, silence=30):
+    """The tool dies, and the build that ran it with it; so many seconds ago that the watchdog may act."""
     tool.kill()
     tool.wait()
     heartbeat = bench.cloud.journal()["owner"]["heartbeat"]
-    wait_for("silence", lambda: time.time() - heartbeat > 30)
+    wait_for("silence", lambda: time.time() - heartbeat > silence, silence + 30)
+
+
+def left_alone(bench, phase, *arguments, release="1.1.0"):
+    """A rollout whose tool dies in the phase."""
+    tool = bench.rollout(release, *arguments)
+    bench.until(phase)
+    bench.expect("while the tool lives", bench.watchdog()["deed"], "nothing")
+    dies(bench, tool)
+
+
+def goes_on(bench, verdict, release):
+    """A tool that is started again ends the rollout: its exit code, and the release that runs then."""
+    bench.ends(bench.rollout("1.1.0"), verdict)
+    bench.expect_end(release)
+    bench.expect_nothing_lost()
 
 
 def expect_safe(bench):
@@ -319,25 +331,24 @@ def expect_safe(bench):
     bench.expect("stable", set(bench.cloud.releases(STABLE)), {"1.0.0"})
 
 
+def expect_removed(bench, phase, *events):
+    """The tool dies in the phase: at each event the canary goes, or is gone."""
+    left_alone(bench, phase)
+    for event in events:
+        bench.expect(f"at {event['source']}", bench.watchdog(event)["deed"], "removed")
+    expect_safe(bench)
+
+
 def watchdog_while_deploying(bench):
     """The tool dies before the canary works: the canary goes; with an alarm the rollout is to be rolled back, and is."""
-    left_alone(bench, "deploying")
-    bench.expect("by the build's end", bench.watchdog(STOPPED)["deed"], "removed")
-    bench.expect("with harm", bench.watchdog(ALARM)["deed"], "removed")
-    expect_safe(bench)
-    bench.ends(bench.rollout("1.1.0"), 3)
-    bench.expect_end("1.0.0")
-    bench.expect_nothing_lost()
+    expect_removed(bench, "deploying", STOPPED, ALARM)
+    goes_on(bench, 3, "1.0.0")
 
 
 def watchdog_before_promotion(bench):
     """The tool dies in a step: the canary goes; a tool started again goes on."""
-    left_alone(bench, "step")
-    bench.expect("by the build's end", bench.watchdog(STOPPED)["deed"], "removed")
-    expect_safe(bench)
-    bench.ends(bench.rollout("1.1.0"), 0)
-    bench.expect_end("1.1.0")
-    bench.expect_nothing_lost()
+    expect_removed(bench, "step", STOPPED)
+    goes_on(bench, 0, "1.1.0")
 
 
 def expect_restored(bench):
@@ -347,9 +358,7 @@ def expect_restored(bench):
     wait_for("the old release", lambda: set(bench.cloud.releases(STABLE)) == {"1.0.0"})
     bench.expect("pinned", bench.cloud.pinned(), "1.0.0")
     wait_for("the control group", lambda: set(bench.cloud.releases(CANARY)) == {"1.0.0"})
-    bench.ends(bench.rollout("1.1.0"), 3)
-    bench.expect_end("1.0.0")
-    bench.expect_nothing_lost()
+    goes_on(bench, 3, "1.0.0")
 
 
 def watchdog_in_promotion(bench):
@@ -364,10 +373,7 @@ def watchdog_after_promotion(bench):
     """The tool dies in the bake, and only the clock tells: without harm nothing moves; with an alarm the old release comes back."""
     tool = bench.rollout("1.1.0")
     bench.until("baking")
-    tool.kill()
-    tool.wait()
-    heartbeat = bench.cloud.journal()["owner"]["heartbeat"]
-    wait_for("silence", lambda: time.time() - heartbeat > 91, 120)
+    dies(bench, tool, silence=91)
     bench.expect("without harm", bench.watchdog()["deed"], "alerted")
     bench.expect("stable", set(bench.cloud.releases(STABLE)), {"1.1.0"})
     expect_restored(bench)
@@ -393,10 +399,7 @@ def function(bench):
         bench.until("step")
         for event in (schedule, ALARM, STOPPED, {"source": 7, "detail": []}, ["nonsense"], "nonsense", None):
             bench.expect(f"while the tool lives, at {event!r}", deed(event), "nothing")
-        tool.kill()
-        tool.wait()
-        heartbeat = bench.cloud.journal()["owner"]["heartbeat"]
-        wait_for("silence", lambda: time.time() - heartbeat > 30)
+        dies(bench, tool)
         bench.expect("an alarm within 90 s of the last sign of life", deed(ALARM), "nothing")
         for _ in range(2):
             bench.expect("by the build's end", deed(STOPPED), "removed")
