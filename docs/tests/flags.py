@@ -3,7 +3,7 @@
 
     flags.py --binaries DIRECTORY
 
-Looked at is code alone, in blocks and in lines, of every tracked Markdown file: `canary`, `worker` and `embedded-sqs`, also by `cargo run -p …`,
+Looked at is code alone, in blocks and in lines, of every tracked Markdown file: `canary`, `worker` and `embedded-sqs`, also by `cargo run --bin …`,
 with what they say to --help; and a flag that stands for itself, as `--watch`, must be one of some program of this project.
 
 Only the standard library. Exit: 0 all are known, 1 not.
@@ -120,7 +120,7 @@ def commands(text):
             before = words[index - 1] if index else ""
             if "cargo" in words[:index] and not {"run", "--example"} & set(words) == {"run"}:
                 break
-            if name in PROGRAMS and before in ("-p", "--package") and "--" in words[index:]:
+            if name in PROGRAMS and before in ("--bin", "-p", "--package") and "--" in words[index:]:
                 yield [name, *words[words.index("--", index) + 1 :]]
                 break
             starts = index == 0 or all("=" in earlier for earlier in words[:index]) or before in ("exec", "fleet", "$", "timeout")

@@ -1,4 +1,4 @@
-//! The smallest handler: prints each message. `cargo run -p worker --example smallest`, with the settings of a worker.
+//! The smallest handler: prints each message. `cargo run --example smallest`, with the settings of a worker.
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! A handler of decoded bodies, with a reason of its own and a dependency that may be down.
 //!
-//! `cargo run -p worker --example typed`, with the settings of a worker; a message is `{"to": "a@b.example", "text": "hi"}`.
+//! `cargo run --example typed`, with the settings of a worker; a message is `{"to": "a@b.example", "text": "hi"}`.
 
 use std::collections::HashSet;
 use std::process::ExitCode;

@@ -176,7 +176,7 @@ impl Worker {
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let mut child = child.with_context(|| format!("{}; cargo build -p worker", binary.display()))?;
+        let mut child = child.with_context(|| format!("{}; cargo build --bin worker", binary.display()))?;
         let lines = BufReader::new(child.stderr.take().context("no standard error")?).lines();
         let (sender, receiver) = oneshot::channel();
         std::thread::spawn(move || {
