@@ -216,6 +216,23 @@ def thread_faults():
             yield f"service.yaml: with Cpu {cpu} and Threads {threads}, TOKIO_WORKER_THREADS is {have}; expected {expected}"
 
 
+def runbook_faults(template):
+    """Every alarm that calls somebody names the heading of the runbook that its table of alarms names."""
+    runbook = (render.DEPLOY.parent / "docs/runbook.md").read_text(encoding="utf-8")
+    headings = {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", runbook, re.MULTILINE)}
+    rows = dict(re.findall(r"^\| `APP-([a-z-]+)` \| (?:page|ticket|info) \| \[[^\]]+\]\(#([a-z0-9-]+)\) \|$", runbook, re.MULTILINE))
+    for logical, resource in template.source["Resources"].items():
+        if resource["Type"] == "AWS::CloudWatch::Alarm":
+            properties = template.properties(logical)
+            name = properties["AlarmName"].removeprefix(f"{EXAMPLE['App']}-")
+            said = re.search(r"docs/runbook\.md#([a-z0-9-]+)$", properties["AlarmDescription"])
+            if said is None or said[1] not in headings:
+                yield f"release-safety.yaml: the description of {name} does not end in a heading of docs/runbook.md"
+            elif rows.pop(name, None) != said[1]:
+                yield f"docs/runbook.md: its table does not lead from `APP-{name}` to #{said[1]}"
+    yield from (f"docs/runbook.md: there is no alarm `APP-{name}`" for name in rows)
+
+
 def pipeline_faults(template):
     pipeline = template.properties("Pipeline")
     stages = [stage["Name"] for stage in pipeline["Stages"]]
@@ -255,6 +272,7 @@ def main():
     faults += series_faults(templates["observability.yaml"])
     faults += name_faults(templates)
     faults += thread_faults()
+    faults += runbook_faults(templates["release-safety.yaml"])
     faults += pipeline_faults(templates["pipeline.yaml"])
     faults += exception_faults()
     for fault in faults:

@@ -124,6 +124,12 @@ given_tool_killed() {
     true
 }
 
+# The tool died in a step, and its journal is cut off.
+given_broken_journal() {
+    given_tool_killed
+    head --bytes 100 .canary/journal.json >journal.cut && mv journal.cut .canary/journal.json
+}
+
 # Release 1.0.0 was stable before the one that is now.
 given_promoted() {
     given_step && canary promote --why "for the test" && await is_over

@@ -92,7 +92,8 @@ def rules(findings):
         file, _, heading = notes.get("runbook_url", "").partition("#")
         findings.need(file == "docs/runbook.md" and heading in headings, f"{name}: no such heading: {notes.get('runbook_url')}")
         findings.need(name in fired, f"{name}: rules.test.yml has no case in which it fires")
-        findings.need(f"`{name}`" in runbook, f"{name}: the runbook does not name it")
+        row = rf"^\| `{name}` \| {alert.get('labels', {}).get('severity')} \| \[[^\]]+\]\(#{re.escape(heading)}\) \|$"
+        findings.need(re.search(row, runbook, re.MULTILINE), f"{name}: no row of the runbook's table has its severity and heading")
     known = {alert["alert"] for alert in alerts}
     for line in re.findall(r"^Alerts?: (.*)$", runbook, re.MULTILINE):
         for name in re.findall(r"`([A-Za-z]+)`", line.split(". ")[0]):
