@@ -245,6 +245,18 @@ mod tests {
     }
 
     #[test]
+    fn proof_takes_as_many_failures_in_a_row_as_the_page_says() {
+        for (allowed, failures) in [(0.01, 4), (0.02, 5), (0.05, 6), (0.1, 8), (0.2, 11)] {
+            let mut detector = Detector::new(allowed);
+            let proved = (1..).find(|_| {
+                let number = detector.receive(1);
+                detector.ended(number, true)
+            });
+            assert_eq!(proved, Some(failures), "{allowed}");
+        }
+    }
+
+    #[test]
     fn failures_of_one_receive_are_no_proof_and_those_of_many_are() {
         let mut detector = Detector::new(0.02);
         let number = detector.receive(10);
