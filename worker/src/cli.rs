@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::time::Instant;
 
 use crate::config::source::Source;
@@ -39,14 +39,20 @@ struct Arguments {
 enum Command {
     /// Drain the queue until SIGTERM or SIGINT (the default)
     Run,
-    /// Check settings and queues, and do nothing else
+    /// Check settings and queues, and do nothing else: nothing is received
     Check,
-    /// Show the settings in force and where each comes from
+    /// Show the settings in force as TOML, each with where it comes from; users and passwords in URLs are hidden
     Config,
-    /// Ask the worker that runs here whether it is alive; for container health checks
+    /// Ask the worker that runs here whether it is alive, for 3 s at most; the health check of a container without a shell
     Health,
     /// Send messages to the queue: each line of a file, or of standard input, is one
     Send(send::Arguments),
+}
+
+/// The command line as clap knows it: for pages that list it.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
 }
 
 /// Runs the command line with the handler that `build` makes of the settings.

@@ -20,13 +20,15 @@ mod status;
 mod watchdog;
 
 use std::io::Read as _;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::plan::Plan;
+use crate::reader;
 
 pub use exit::Exit;
 
@@ -86,6 +88,12 @@ enum PlanCommand {
     },
 }
 
+/// The command line as clap knows it: for pages that list it.
+#[must_use]
+pub fn command_line() -> clap::Command {
+    Arguments::command()
+}
+
 /// Does what the arguments ask for.
 ///
 /// # Errors
@@ -125,6 +133,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 /// Bytes of the largest file that is read as a plan.
 const LARGEST_PLAN: u64 = 1 << 20;
 
+/// A whole number of the command line; its error says what is expected.
+fn whole<T: TryFrom<u64>>(text: &str, range: RangeInclusive<u64>, of: &str) -> Result<T, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+        let (least, most) = range.into_inner();
+        let most = if most == u64::MAX {
+            String::new()
+        } else {
+            format!(" to {most}")
+        };
+        format!("expected a whole number of {of} from {least}{most}")
+    })
+}
+
 /// Runs a command that waits for things.
 fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
     tokio::runtime::Builder::new_multi_thread()
@@ -135,16 +157,7 @@ fn block_on(command: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::
 
 fn read_plan(file: &Path) -> anyhow::Result<Plan> {
     let text = plan_text(file).with_context(|| format!("cannot read the plan {}", file.display()))?;
-    Plan::read(&text).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(|fault| format!("  {fault}")).collect();
-        anyhow::anyhow!(
-            "the plan {} has {} fault{}:\n{}",
-            file.display(),
-            lines.len(),
-            if lines.len() == 1 { "" } else { "s" },
-            lines.join("\n")
-        )
-    })
+    Plan::read(&text).map_err(|faults| reader::told("the plan", file, &faults))
 }
 
 fn plan_text(file: &Path) -> anyhow::Result<String> {

@@ -172,8 +172,9 @@ impl Stage {
         say(&format!(
             "A queue of orders ({}, {where_from}),\n\
              {} of them a second. One in {POISON_EVERY} is poison: no release can process it, and\n\
-             none is blamed for it. Three stable workers drain the queue; a new release is\n\
-             a canary beside them.",
+             none is blamed for it. Of the others one attempt in 500 fails, in every release,\n\
+             and goes well the next time. Three stable workers drain the queue; a new\n\
+             release is a canary beside them.",
             self.queues.endpoint, options.rate
         ));
     }

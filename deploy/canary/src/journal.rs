@@ -201,14 +201,20 @@ impl Journal {
         struct Head {
             schema: u32,
         }
-        let head: Head = serde_json::from_slice(text).map_err(|error| broken(error.to_string()))?;
+        let no_journal = |error: serde_json::Error| {
+            broken(format!(
+                "{error}; it is left as it is. Put its last whole version back, or move it away once you know what runs: \
+                 docs/runbook.md, \"The journal is broken\""
+            ))
+        };
+        let head: Head = serde_json::from_slice(text).map_err(no_journal)?;
         if head.schema == 0 || head.schema > SCHEMA {
             return Err(broken(format!(
                 "its schema is {}, expected {SCHEMA}: a newer tool wrote it, and a newer one must go on",
                 head.schema
             )));
         }
-        serde_json::from_slice(text).map_err(|error| broken(error.to_string()))
+        serde_json::from_slice(text).map_err(no_journal)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod notify;
 pub mod place;
 pub mod plan;
 mod query;
+mod reader;
 pub mod redrive;
 #[cfg(test)]
 mod reference;

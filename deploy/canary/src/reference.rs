@@ -2,6 +2,8 @@
 //!
 //! With `WRITE_DOCS=1` the tests write those parts anew; without, they fail when one is not what the code says.
 
+mod pages;
+
 use std::path::Path;
 
 const BEGIN: &str = "<!-- made of the release tool's code: do not edit from here -->\n";

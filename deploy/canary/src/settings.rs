@@ -1,55 +1,22 @@
 //! `canary.toml`: where the fleet is, and what its workers are.
 //!
-//! ```toml
-//! [fleet]
-//! kind = "local"               # worker processes on this machine
-//! directory = ".canary"        # journal, control document, logs, what runs; relative to this file
-//! command = ["worker", "run"]  # what a worker process is
-//! stable = 3                   # processes
-//! canary = 1                   # processes of the canary, and of the control group in the bake
-//! stop_within = "35s"          # after SIGTERM; then SIGKILL
-//! ready_within = "2m"          # what is not ready by then is rolled back
-//!
-//! [environment]                # of every worker; --set NAME=VALUE adds to it for one release
-//! WORKER__QUEUE__URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
-//! ```
-//!
-//! Or on Amazon ECS, where the task definition says what a worker is:
-//!
-//! ```toml
-//! [fleet]
-//! kind = "ecs"                 # services APP-stable and APP-canary of one cluster
-//! app = "orders"
-//! cluster = "orders"           # as the app unless set
-//! journal = "s3://orders-canary-journal-123456789012-eu-west-1/orders/journal.json"
-//! canary = 1                   # the fewest canary tasks; more when the plan's shares need more
-//! ready_within = "10m"
-//! container = "worker"         # where a task has several
-//! evidence = "cloudwatch"      # or "scrape", from where the tasks' addresses can be reached
-//! admin_port = 9464            # for "scrape"
-//! metrics = "cloudwatch"       # where the tool says how the rollout stands; or "none"
-//! autoscaling = true           # false: nothing scales the stable service, and nothing is asked about it
-//! ignored_alarms = []          # may be in ALARM when a rollout begins
-//! first = "worker.json"        # a task definition for the very first release; relative to this file
-//! ```
-//!
-//! Who is told what happens says [`notify::settings`].
+//! Its keys are [`fields`], of which `docs/canary-toml.md` is made; who is told what happens says [`notify::settings`].
 
 #[cfg(feature = "ecs")]
 mod ecs;
+pub(crate) mod fields;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use toml::de::DeTable;
 use worker::release::Release;
 
 use crate::fleet::local::Options;
 use crate::notify::{self, Subscriber};
-use crate::plan::unit;
+use crate::reader::{self, Fault, Faults, Field, Section};
 use crate::rollout::{Definition, Revision};
 
 #[cfg(feature = "ecs")]
@@ -79,131 +46,116 @@ pub struct Settings {
     pub ecs: Option<OnEcs>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Low {
-    fleet: LowFleet,
-    #[serde(default)]
-    environment: BTreeMap<String, String>,
-    /// Read by [`notify::settings`].
-    #[serde(default, rename = "notify")]
-    _notify: IgnoredAny,
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bounds were checked"
+)]
+fn whole(value: f64) -> u32 {
+    value as u32
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-enum LowFleet {
-    Local(LowLocal),
+/// Every key that a file may have.
+const KEYS: &[&[&Field]] = &[
+    fields::LOCAL,
     #[cfg(feature = "ecs")]
-    Ecs(ecs::Low),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LowLocal {
-    #[serde(default = "directory")]
-    directory: PathBuf,
-    #[serde(default = "command")]
-    command: Vec<String>,
-    #[serde(default = "stable")]
-    stable: u32,
-    #[serde(default = "canary")]
-    canary: u32,
-    #[serde(default = "stop_within")]
-    stop_within: String,
-    #[serde(default = "ready_within")]
-    ready_within: String,
-}
-
-fn directory() -> PathBuf {
-    PathBuf::from(".canary")
-}
-
-fn command() -> Vec<String> {
-    vec!["worker".to_owned(), "run".to_owned()]
-}
-
-const fn stable() -> u32 {
-    3
-}
-
-const fn canary() -> u32 {
-    1
-}
-
-fn stop_within() -> String {
-    "35s".to_owned()
-}
-
-fn ready_within() -> String {
-    "2m".to_owned()
-}
-
-/// The most processes of a service on one machine.
-const MOST: u32 = 200;
+    fields::ECS,
+    notify::settings::FIELDS,
+];
 
 impl Settings {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// What is wrong, with the line or the field.
+    /// Everything that is wrong, with line and field.
     pub fn load(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| {
             format!(
-                "cannot read {}; expected a file with [fleet] and [environment], see docs/rollouts.md",
-                path.display()
+                "cannot read {}; expected a file with [fleet] and [environment], see docs/canary-toml.md",
+                std::path::absolute(path).as_deref().unwrap_or(path).display()
             )
         })?;
         let base = path.parent().unwrap_or(Path::new(""));
-        let read = || -> anyhow::Result<Self> {
-            let settings = Self::read(&text, base)?;
-            let notify = notify::settings::read(&text, |name| std::env::var(name).ok())?;
-            Ok(Self { notify, ..settings })
-        };
-        read().with_context(|| format!("the settings {}", path.display()))
+        Self::read(&text, base, |name| std::env::var(name).ok())
+            .map_err(|faults| reader::told("the file of settings", path, &faults))
     }
 
-    fn read(text: &str, base: &Path) -> anyhow::Result<Self> {
-        let Low {
-            fleet, environment, ..
-        } = toml::from_str(text)?;
-        let fleet = match fleet {
-            LowFleet::Local(fleet) => fleet,
+    /// Reads the file's text; paths in it are relative to `base`, and `variable` gives the environment.
+    pub(crate) fn read(
+        text: &str,
+        base: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<Fault>> {
+        let mut faults = Faults::new(text);
+        let (table, syntax) = DeTable::parse_recoverable(text);
+        // What is after a broken line may be taken for something else than it is.
+        if !syntax.is_empty() {
+            faults.syntax(syntax, false);
+            return Err(faults.sorted());
+        }
+        let mut root = Section::root(table.get_ref(), KEYS);
+        let mut fleet = root.section("fleet", &mut faults);
+        let mut environment = root.section("environment", &mut faults);
+        environment.hide_values();
+        let targets = root.sections("notify", &mut faults);
+        let notify = notify::settings::read(targets, variable, &mut faults);
+        if fleet.is_present() || !root.has("fleet") {
+            fleet.require(&fields::KIND, &mut faults);
+        }
+        let settings = match fleet.word(&fields::KIND, &mut faults) {
+            "local" => Self::local(&mut fleet, &environment, base, &mut faults),
             #[cfg(feature = "ecs")]
-            LowFleet::Ecs(low) => {
-                if let Some(name) = environment.keys().next() {
-                    bail!(
-                        "environment.{name} has no place on ECS: the task definition says it; expected --set {name}=… for a release"
-                    );
-                }
-                return low.settings(base);
+            "ecs" => ecs::settings(&mut fleet, &environment, base, &mut faults),
+            // Of no kind that is known: nothing else can be said of it.
+            _ => {
+                root.finish(&mut faults);
+                return Err(faults.sorted());
             }
         };
-        for (field, value, least) in [("stable", fleet.stable, 1), ("canary", fleet.canary, 1)] {
-            if !(least..=MOST).contains(&value) {
-                bail!("fleet.{field} is {value}, expected a number from {least} to {MOST}");
+        fleet.finish(&mut faults);
+        root.finish(&mut faults);
+        let list = faults.sorted();
+        if list.is_empty() {
+            Ok(Self { notify, ..settings })
+        } else {
+            Err(list)
+        }
+    }
+
+    fn local(
+        fleet: &mut Section<'_>,
+        environment: &Section<'_>,
+        base: &Path,
+        faults: &mut Faults<'_>,
+    ) -> Self {
+        let directory = fleet.text(&fields::DIRECTORY, faults);
+        let directory = base.join(directory.as_deref().unwrap_or(fields::DIRECTORY.default_text()));
+        let command = fleet.texts(&fields::PROGRAM, faults);
+        let command = command.unwrap_or_else(|| vec!["worker".to_owned(), "run".to_owned()]);
+        if command.is_empty() {
+            let message = format!("found [], expected {}", fields::PROGRAM.expected());
+            fleet.refuse(&fields::PROGRAM, message, faults);
+        }
+        let mut variables = BTreeMap::new();
+        for (name, value, line) in environment.named_texts("a text in quotes", faults) {
+            match checked_name(&name) {
+                Ok(_) => drop(variables.insert(name, value)),
+                Err(error) => faults.add(line, format!("environment.{name}"), error.to_string()),
             }
         }
-        if fleet.command.first().is_none_or(String::is_empty) {
-            bail!("fleet.command is empty, expected a program and its arguments, as [\"worker\", \"run\"]");
-        }
-        for name in environment.keys() {
-            checked_name(name)?;
-        }
-        let directory = base.join(&fleet.directory);
-        Ok(Self {
+        Self {
             // Workers get paths below it, whatever directory they run in.
             directory: std::path::absolute(&directory).unwrap_or(directory),
-            stop_within: Duration::from_secs(time("stop_within", &fleet.stop_within)?.into()),
-            ready_within: time("ready_within", &fleet.ready_within)?,
-            command: fleet.command,
-            stable: fleet.stable,
-            canary: fleet.canary,
-            environment,
+            command,
+            stable: whole(fleet.quantity_or_default(&fields::STABLE, faults)),
+            canary: whole(fleet.quantity_or_default(&fields::CANARY, faults)),
+            stop_within: Duration::from_secs_f64(fleet.quantity_or_default(&fields::STOP_WITHIN, faults)),
+            ready_within: whole(fleet.quantity_or_default(&fields::READY_WITHIN, faults)),
+            environment: variables,
             notify: Vec::new(),
             #[cfg(feature = "ecs")]
             ecs: None,
-        })
+        }
     }
 
     /// The kind of the fleet, as the file says it.
@@ -242,11 +194,6 @@ impl Settings {
     }
 }
 
-fn time(field: &str, text: &str) -> anyhow::Result<u32> {
-    let seconds = unit::seconds(text).filter(|seconds| (1..=3600).contains(seconds));
-    seconds.with_context(|| format!("fleet.{field} is {text:?}, expected a time of 1s to 1h, as \"35s\""))
-}
-
 /// Variables that the fleet itself sets: to set them elsewhere would make a release be another than it says.
 const OURS: [&str; 5] = [
     "WORKER__RELEASE",
@@ -271,42 +218,4 @@ pub fn checked_name(name: &str) -> anyhow::Result<&str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_short_file_has_defaults_and_paths_are_absolute() {
-        let text = "[fleet]\nkind = \"local\"\n[environment]\nA = \"1\"\n";
-        let settings = Settings::read(text, Path::new("/srv/app")).unwrap();
-        assert_eq!(settings.directory, Path::new("/srv/app/.canary"));
-        assert_eq!(
-            (settings.stable, settings.canary, settings.ready_within),
-            (3, 1, 120)
-        );
-        let revision = settings.revision(Release::new("1").unwrap(), &[("A".to_owned(), "2".to_owned())]);
-        assert_eq!(revision.definition.environment()["A"], "2");
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        let cases = [
-            ("", "fleet"),
-            ("[fleet]\nkind = \"moon\"\n", "moon"),
-            ("[fleet]\nkind = \"local\"\nstabel = 1\n", "stabel"),
-            ("[fleet]\nkind = \"local\"\nstable = 0\n", "fleet.stable is 0"),
-            ("[fleet]\nkind = \"local\"\ncommand = []\n", "fleet.command"),
-            (
-                "[fleet]\nkind = \"local\"\nstop_within = \"35\"\n",
-                "fleet.stop_within is \"35\"",
-            ),
-            (
-                "[fleet]\nkind = \"local\"\n[environment]\nWORKER__RELEASE = \"1\"\n",
-                "WORKER__RELEASE",
-            ),
-        ];
-        for (text, expected) in cases {
-            let error = format!("{:#}", Settings::read(text, Path::new("")).unwrap_err());
-            assert!(error.contains(expected), "{text}: {error}");
-        }
-    }
-}
+mod tests;

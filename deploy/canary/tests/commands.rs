@@ -83,7 +83,95 @@ fn a_wrong_command_line_exits_64_and_names_what_is_expected() {
         String::from_utf8_lossy(&output.stderr).contains("as 50/s"),
         "{output:?}"
     );
+    for (arguments, expected) in [
+        (
+            "demo --rate 5x",
+            "'5x' for '--rate <RATE>': expected a whole number of orders a second from 50 to 5000",
+        ),
+        (
+            "demo --rate 5",
+            "'5' for '--rate <RATE>': expected a whole number",
+        ),
+        (
+            "demo --times 0",
+            "'0' for '--times [<ROUNDS>]': expected a whole number of rounds from 1 to 50",
+        ),
+        (
+            "simulate --plan x --rate 5/s --failure-rate 0.5",
+            "'0.5' for '--failure-rate <FAILURE_RATE>': that is 50%; expected the sign with it, as 0.5% or 50%",
+        ),
+        (
+            "simulate --plan x --rate 5/s --failure-rate 1% --runs many",
+            "'many' for '--runs <RUNS>': expected a whole number of rollouts from 1 to 1000000",
+        ),
+        (
+            "redrive --dlq https://a/b --limit 0",
+            "'0' for '--limit <MESSAGES>': expected a whole number of messages from 1",
+        ),
+        (
+            "redrive --dlq https://a/b --max-redrives often",
+            "'often' for '--max-redrives <TIMES>': expected a whole number of times from 0",
+        ),
+        (
+            "history --last all",
+            "'all' for '--last <ROLLOUTS>': expected a whole number of rollouts from 1",
+        ),
+        (
+            "exporter --listen 9465",
+            "'9465' for '--listen <ADDRESS>': expected an IP address and a port, as 127.0.0.1:9465",
+        ),
+    ] {
+        let output = canary(&arguments.split(' ').collect::<Vec<_>>());
+        assert_eq!(output.status.code(), Some(64), "{arguments}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(expected), "{arguments}: {said}");
+    }
     assert_eq!(canary(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_look_where_there_is_nothing_says_what_was_looked_for_and_where() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let here = directory.path().canonicalize().expect("is there");
+    let look = |command: &str, expected: &str| {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let output = Command::new(env!("CARGO_BIN_EXE_canary"))
+            .args(&arguments)
+            .current_dir(&here)
+            .output()
+            .expect("starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{command}: {said}");
+        let expected = expected.replace("HERE", here.to_str().expect("a plain path"));
+        assert!(said.contains(&expected), "{command}: {said}");
+    };
+    for command in ["status", "report", "history"] {
+        look(
+            command,
+            "neither canary.toml nor the directory .canary is in HERE; expected",
+        );
+    }
+    look(
+        "pause",
+        "cannot read HERE/canary.toml; expected a file with [fleet]",
+    );
+    std::fs::create_dir(here.join(".canary")).expect("is made");
+    look("status", "there is no rollout yet");
+    std::fs::write(here.join(".canary/journal.json"), "{\"schema\": 1, ").expect("is written");
+    look("status", "journal.json: EOF while parsing");
+    look(
+        "status",
+        "Put its last whole version back, or move it away once you know what runs",
+    );
+    std::fs::write(
+        here.join("canary.toml"),
+        "[fleet]\nkind = \"local\"\nstable = \"three\"\n",
+    )
+    .expect("is written");
+    look(
+        "status",
+        "canary.toml has 1 fault:\n  line 3: fleet.stable: found \"three\", expected a whole number from 1 to 200",
+    );
 }
 
 #[test]

@@ -49,7 +49,12 @@ async fn every_bad_input_gives_what_the_table_says() {
     let mut page = "# Bad input\n\nMade of the table in `worker/tests/integration/bad_inputs/`, each row of which is a test: do not edit.\n\
                     Write it anew by `"
         .to_owned();
-    writeln!(page, "{COMMAND}`.").unwrap();
+    writeln!(
+        page,
+        "{COMMAND}`. The same of [plans](plan.md#what-is-wrong-and-what-is-said) and\n\
+         [`canary.toml`](canary-toml.md#what-is-wrong-and-what-is-said)."
+    )
+    .unwrap();
     let mut count = 0;
     for (title, gives, rows) in sections {
         write!(page, "\n## {title}\n\n| Input | Gives: {gives} |\n|---|---|\n").unwrap();

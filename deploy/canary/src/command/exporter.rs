@@ -22,7 +22,7 @@ use crate::redrive::REQUEST_TIMEOUT;
 #[derive(Debug, Args)]
 pub(super) struct Export {
     /// Where to listen; port 0 takes a free one. Whoever reaches it sees names of releases and queues.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9465", value_parser = address)]
     listen: SocketAddr,
     /// The directory in which `canary rollout` keeps its state. It need not be there yet.
     #[arg(long, value_name = "DIR")]
@@ -50,6 +50,11 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const READ_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at S3: half of how often the release tool writes; some 0.20 USD a month.
 const CALL_EVERY: Duration = Duration::from_secs(5);
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "expected an IP address and a port, as 127.0.0.1:9465".to_owned())
+}
 
 impl Export {
     pub(super) fn run(&self) -> anyhow::Result<ExitCode> {

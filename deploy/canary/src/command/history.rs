@@ -7,6 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::source::{Place, print, wait};
+use super::whole;
 use crate::discretion::Discretion;
 use crate::journal::{Journal, Store as _};
 use crate::moment::Moment;
@@ -19,7 +20,8 @@ pub(super) struct History {
     #[command(flatten)]
     place: Place,
     /// The latest so many.
-    #[arg(long, value_name = "ROLLOUTS", default_value_t = 20)]
+    #[arg(long, value_name = "ROLLOUTS", default_value_t = 20,
+          value_parser = |text: &str| whole::<usize>(text, 1..=u64::MAX, "rollouts"))]
     last: usize,
     /// Prints JSON instead of a table.
     #[arg(long)]

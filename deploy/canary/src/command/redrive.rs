@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use worker::release::Release;
 use worker::sqs::Sqs;
 
+use super::whole;
 use crate::plan::unit;
 use crate::redrive::{Filter, MAX_REDRIVES, REQUEST_TIMEOUT, Request, Since, Summary, redrive};
 
@@ -26,7 +27,8 @@ pub(super) struct Redrive {
     /// Only what failed for this reason last; may be given several times.
     #[arg(long, value_name = "REASON")]
     reason: Vec<String>,
-    /// Only what failed then or later: 2026-11-24T10:00:00Z (UTC), or 2h for two hours ago.
+    /// Only what failed then or later: 2026-11-24T10:00:00Z (UTC), or 2h for two hours ago. Without a story the time the
+    /// message was sent counts.
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<SystemTime>,
     /// Only messages without a worker's story: moved by SQS after crashes, or put there by others.
@@ -37,18 +39,19 @@ pub(super) struct Redrive {
     #[arg(long, value_name = "URL", value_parser = url)]
     to: Option<String>,
     /// Leave what was sent back so often already.
-    #[arg(long, value_name = "TIMES", default_value_t = MAX_REDRIVES)]
+    #[arg(long, value_name = "TIMES", default_value_t = MAX_REDRIVES,
+          value_parser = |text: &str| whole::<u32>(text, 0..=u32::MAX.into(), "times"))]
     max_redrives: u32,
-    /// Messages sent back, as 50/s, 90/m or 1000/h.
+    /// Messages sent back, as 50/s, 90/m or 1000/h; evenly, without bursts.
     #[arg(long, default_value = "50/s", value_parser = rate)]
     rate: f64,
-    /// Send back at most so many.
-    #[arg(long, value_name = "MESSAGES", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Send back at most so many: ten before ten thousand.
+    #[arg(long, value_name = "MESSAGES", value_parser = |text: &str| whole::<u64>(text, 1..=u64::MAX, "messages"))]
     limit: Option<u64>,
     /// Only show what is there; that counts as one receive of each message.
     #[arg(long)]
     dry_run: bool,
-    /// How long messages stay hidden should this process be killed.
+    /// How long messages stay hidden should this process be killed, 30s to 1h.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = visibility)]
     visibility: Duration,
     /// Prints JSON instead of a table.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::whole;
 use crate::plan::unit;
 use crate::simulate::page::{Report, charts};
 use crate::simulate::traffic::Traffic;
@@ -30,11 +31,11 @@ pub(super) struct Simulate {
     /// Duration of the new release's attempts, as a multiple of the present one's.
     #[arg(long, default_value = "1", value_parser = multiple)]
     slowdown: f64,
-    /// Simulated rollouts.
-    #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    /// Simulated rollouts, 1 to 1000000.
+    #[arg(long, default_value_t = 400, value_parser = |text: &str| whole::<u64>(text, 1..=1_000_000, "rollouts"))]
     runs: u64,
     /// The same seed gives the same numbers.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = |text: &str| whole::<u64>(text, 0..=u64::MAX, "any size"))]
     seed: u64,
     /// Prints JSON instead of a table.
     #[arg(long)]
@@ -53,9 +54,15 @@ fn rate(text: &str) -> Result<f64, String> {
 
 fn failure_rate(text: &str) -> Result<f64, String> {
     let fits = |rate: &f64| (0.0..1.0).contains(rate);
-    unit::fraction(text)
-        .filter(fits)
-        .ok_or_else(|| "expected a rate from 0% to below 100%, as 0.5% or 0.005".to_owned())
+    let read = unit::fraction(text).filter(fits);
+    // Half of all fails nowhere: who writes 0.5 means percent, mostly.
+    if let Some(rate) = read.filter(|rate| *rate >= 0.05 && !text.contains('%')) {
+        let percent = unit::show_fraction(rate);
+        return Err(format!(
+            "that is {percent}; expected the sign with it, as {text}% or {percent}"
+        ));
+    }
+    read.ok_or_else(|| "expected a rate from 0% to below 100%, as 0.5% or 0.005".to_owned())
 }
 
 fn multiple(text: &str) -> Result<f64, String> {

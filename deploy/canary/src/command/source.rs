@@ -51,6 +51,14 @@ impl Place {
                 }
                 settings.directory
             }
+            (None, None) if !Path::new(USUAL_STATE).is_dir() => {
+                let here = std::env::current_dir().unwrap_or_default();
+                bail!(
+                    "neither {USUAL_SETTINGS} nor the directory {USUAL_STATE} is in {}; expected the directory that \
+                     `canary rollout` runs in, or --config FILE or --state DIR",
+                    here.display()
+                );
+            }
             (None, None) => PathBuf::from(USUAL_STATE),
         };
         if !directory.is_dir() {

@@ -39,7 +39,7 @@ fn all_faults_are_named_at_once_by_line_field_value_and_expectation() {
     let faults = faults(text);
     for expected in [
         "line 2: deadline: found \"soon\", expected a time",
-        "line 3: colour: unknown key; known here: ",
+        "line 3: colour: unknown key; known here: bake, deadline",
         "line 5: steps[0].share: found \"150%\", expected a share",
         "line 6: steps[1].share: missing, expected a share",
         "line 7: steps[1].least_time: found 5, expected a time",
@@ -66,12 +66,69 @@ fn broken_syntax_is_named_by_line() {
 }
 
 #[test]
+fn a_text_without_quotes_is_named_as_such_and_once() {
+    let text = "schema = 1\nname = test\ndeadline = 45m # later\n[risk]\nfalse_rollback = 1%\n[[steps]]\nshare = 10%\n";
+    assert_eq!(
+        faults(text),
+        [
+            "line 2: name: found test, expected it in quotes: name = \"test\"",
+            "line 3: deadline: found 45m, expected it in quotes: deadline = \"45m\"",
+            "line 5: risk.false_rollback: found 1%, expected it in quotes: false_rollback = \"1%\"",
+            "line 7: steps.share: found 10%, expected it in quotes: share = \"10%\"",
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_is_unknown_comes_with_what_was_perhaps_meant() {
+    for (text, expected) in [
+        (
+            "lest_time = \"5m\"",
+            "line 4: steps[0].lest_time: unknown key, perhaps least_time; known here: ",
+        ),
+        (
+            "ceiling = \"1%\"",
+            "line 4: steps[0].ceiling: unknown key, perhaps risk.ceiling; known here: ",
+        ),
+        (
+            "[risks]",
+            "line 4: risks: unknown key, perhaps risk; known here: ",
+        ),
+        (
+            "[risk]\ncolour = 1",
+            "line 5: risk.colour: unknown key; known here: ",
+        ),
+    ] {
+        let faults = faults(&format!("{LEAST}{text}\n"));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with(expected), "{expected}: {faults:?}");
+    }
+}
+
+#[test]
+fn no_time_is_no_stretch_and_a_table_is_no_list_of_steps() {
+    assert_eq!(
+        faults(&format!("{LEAST}[risk]\nstretch = \"0s\"\n")),
+        [
+            "line 5: risk.stretch: found \"0s\", expected a time in whole seconds from 1s to 7 days, as \"30s\""
+        ]
+    );
+    assert_eq!(
+        faults("schema = \"one\"\n[steps]\nshare = \"10%\"\n"),
+        [
+            "line 1: schema: found \"one\", expected 1, the only form of plan there is",
+            "line 2: steps: found [steps], expected a list of tables, each as [[steps]]",
+        ]
+    );
+}
+
+#[test]
 fn what_is_there_and_wrong_is_not_called_missing_too() {
     assert_eq!(
         faults("schema = 2\nsteps = 3\n"),
         [
             "line 1: schema: found 2, expected 1, the only form of plan there is",
-            "line 2: steps: found 3, expected an array of tables"
+            "line 2: steps: found 3, expected a list of tables, each as [[steps]]"
         ]
     );
     assert_eq!(faults("schema = 1\nsteps = [{ share = 2 }]\n").len(), 1);

@@ -51,6 +51,21 @@ pub fn warnings(plan: &Plan, traffic: &Traffic, inconclusive: f64, seed: u64) ->
     warnings
 }
 
+/// What the plan's ceiling means at a failure rate that is well below it.
+pub fn below_the_ceiling(plan: &Plan, traffic: &Traffic) -> Option<String> {
+    let (ceiling, tolerated) = (plan.rules.ceiling?, plan.rules.tolerated_ratio);
+    let worse = traffic.failure_rate * tolerated;
+    (worse < ceiling).then(|| {
+        format!(
+            "{tolerated} times {} is {}, less than the plan's ceiling of {}: below the ceiling a release may be promoted \
+             although it fails {tolerated} times as often, and only the harm test looks for it",
+            show_fraction(traffic.failure_rate),
+            show_fraction(worse),
+            show_fraction(ceiling)
+        )
+    })
+}
+
 /// The least change of each setting, alone, with which nine in ten harmless releases are promoted in time.
 pub fn remedies(plan: &Plan, traffic: &Traffic, seed: u64) -> Vec<Remedy> {
     let harmless = Traffic {
@@ -140,6 +155,17 @@ mod tests {
         assert!(summary.rollback_probability > 0.9 && summary.inconclusive_probability > 0.9);
         assert!(summary.seconds_to_verdict.is_none(), "{summary:?}");
         assert!(!warnings(&plan, &traffic, summary.inconclusive_probability, 1).is_empty());
+    }
+
+    #[test]
+    fn a_failure_rate_far_below_the_ceiling_is_told_and_one_near_it_is_not() {
+        let note = |rate| below_the_ceiling(&usual(), &Traffic::plain(500.0, rate, 2.0));
+        let told = note(0.0005).expect("0.1 % is below 0.5 %");
+        assert!(
+            told.starts_with("2 times 0.05% is 0.1%, less than the plan's ceiling of 0.5%"),
+            "{told}"
+        );
+        assert_eq!(note(0.005), None);
     }
 
     #[test]

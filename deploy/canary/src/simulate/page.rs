@@ -34,6 +34,8 @@ pub struct Report {
     pub harmless: Summary,
     /// What will not work.
     pub warnings: Vec<String>,
+    /// What the plan leaves out of account at this failure rate.
+    pub notes: Vec<String>,
 }
 
 /// Runs of the curves' points; a curve needs less than a table.
@@ -76,6 +78,7 @@ impl Report {
             summary,
             harmless,
             warnings,
+            notes: advice::below_the_ceiling(plan, traffic).into_iter().collect(),
         }
     }
 
@@ -178,6 +181,9 @@ impl Report {
                 let _ = writeln!(text, "  {remedy}");
             }
         }
+        for note in &self.notes {
+            let _ = writeln!(text, "\nnote: {note}");
+        }
         text
     }
 
@@ -198,6 +204,7 @@ impl Report {
                         h1 { (title) }
                         p { (self.question()) }
                         @for warning in &self.warnings { p.warning { (warning) } }
+                        @for note in &self.notes { p { "Note: " (note) "." } }
                         (self.html_table())
                         @for (index, chart) in charts.iter().enumerate() { (figure(index, chart)) }
                     }
