@@ -178,7 +178,7 @@ async fn the_command_line_names_what_is_wrong_and_prints_a_table() {
         (["--since", "yesterday"], "2h for"),
         (["--rate", "0/s"], "from 1/h"),
         (["--visibility", "5s"], "30s to 1h"),
-        (["--limit", "0"], "0 is not in"),
+        (["--limit", "0"], "whole number of messages from 1"),
     ] {
         let output = output(command(&world, &arguments).spawn().unwrap()).await;
         let text = String::from_utf8(output.stderr).unwrap();

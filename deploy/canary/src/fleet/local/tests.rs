@@ -103,3 +103,29 @@ async fn a_canary_that_crashed_and_was_taken_away_is_not_missed() {
     let seen = sight::look(directory.path()).await.unwrap().unwrap();
     assert_eq!((seen.canary.processes.len(), seen.amiss), (0, None));
 }
+
+#[tokio::test]
+async fn a_fifo_queue_is_for_releases_that_are_compared_with_none() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        directory: directory.path().to_owned(),
+        stable: 1,
+        canary: 1,
+        stop_within: Duration::from_secs(1),
+    };
+    let mut fleet = Local::open(options, Clock::System).unwrap();
+    let mut candidate = script("1", "exit 0");
+    let Definition::Local { environment, .. } = &mut candidate.definition else {
+        unreachable!()
+    };
+    environment.insert("WORKER__QUEUE__NAME".to_owned(), "orders.fifo".to_owned());
+    let refused = fleet.preflight(&candidate).await.unwrap_err();
+    assert!(
+        refused.starts_with("WORKER__QUEUE__NAME is orders.fifo, a FIFO queue; expected a standard one"),
+        "{refused}"
+    );
+    fleet.set_kind(Kind::SkipCanary {
+        reason: "groups are in order".to_owned(),
+    });
+    fleet.preflight(&candidate).await.unwrap();
+}
