@@ -154,7 +154,15 @@ async fn without_a_tool(
     let journal = carry_out(settings, store, ask.clone()).await?;
     eprintln!("done: {}", phase(&journal));
     eprintln!("{}", left(&journal, settings.kind()));
-    eprintln!("a tool that finds the pause expired rolls back at once what is not promoted yet");
+    eprintln!(
+        "{}",
+        match journal.state.kind {
+            Kind::Restore { .. } =>
+                "a tool waits until the pause expires, or `canary resume` is said while it runs",
+            Kind::Canary | Kind::SkipCanary { .. } =>
+                "a tool that finds the pause expired rolls back at once what is not promoted yet",
+        }
+    );
     Ok(ExitCode::SUCCESS)
 }
 

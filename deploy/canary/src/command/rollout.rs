@@ -271,6 +271,14 @@ async fn supersede(settings: &Settings, release: &Release, driving: Driving) -> 
         return Ok(());
     };
     ask::reachable(&journal, driving.take_over)?;
+    if let Kind::Restore { .. } = journal.state.kind {
+        bail!(
+            "refused: {} is being put back, and what it leaves was bad: a rollback is not superseded. After its end roll out {release}; \
+             where nobody drives it, `{}` goes on with it",
+            journal.state.candidate.release,
+            journal.state.goes_on()
+        );
+    }
     let ask = Ask::Supersede {
         release: release.clone(),
     };

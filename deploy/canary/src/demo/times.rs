@@ -46,13 +46,14 @@ impl Logged {
     /// Of the canaries of `release`, in the directory `logs`.
     fn read(logs: &Path, release: &str) -> Result<Self> {
         let mut logged = Self::default();
+        let canaries = format!("{}-canary-", crate::journal::file_name(release));
         for entry in std::fs::read_dir(logs)? {
             let path = entry?.path();
             let name = path
                 .file_name()
                 .and_then(|name| name.to_str())
                 .unwrap_or_default();
-            if name.starts_with("canary-") {
+            if name.starts_with(&canaries) {
                 logged.take(&std::fs::read_to_string(&path)?, release);
             }
         }
@@ -190,6 +191,19 @@ pub(super) fn missed(act: &Act, times: &Times) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn logs_are_found_by_the_names_that_a_fleet_gives_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let line = r#"{"timestamp":"2026-11-25T14:05:43.100Z","message":"the release fails more than it may: …","release":"C","kind":"rate"}"#;
+        let read = || Logged::read(directory.path(), "C").unwrap().contained;
+        for other in ["B-canary-1.log", "C-stable-1.log"] {
+            std::fs::write(directory.path().join(other), line).unwrap();
+        }
+        assert_eq!(read(), None);
+        std::fs::write(directory.path().join("C-canary-10.1.log"), line).unwrap();
+        assert!(read().is_some());
+    }
 
     #[test]
     fn a_log_tells_the_first_failure_and_the_first_containment_of_its_release() {

@@ -43,7 +43,8 @@ pub enum ClaimError {
     },
     /// A rollout of another release is under way.
     #[error(
-        "a rollout of {under_way} is under way ({owner}); `canary abort` ends it, --supersede rolls it back and goes on with {wanted}"
+        "a rollout of {under_way} is under way ({owner}); `canary abort` takes that release back, `canary rollout --supersede` does so and goes \
+         on with {wanted}. A rollback is neither aborted nor superseded: wait for its end, `canary status` says what it waits for"
     )]
     OtherRelease {
         /// What is under way.

@@ -389,7 +389,9 @@ impl State {
             (Kind::Restore { .. }, _) => format!("canary rollback --to {release}"),
             // Everything it takes is in the journal.
             (_, Phase::RollingBack { .. }) => "canary abort".to_owned(),
-            (Kind::Canary | Kind::SkipCanary { .. }, _) => format!("canary rollout --release {release} …"),
+            (Kind::Canary | Kind::SkipCanary { .. }, _) => {
+                format!("canary rollout --plan FILE --release {release}")
+            }
         }
     }
 

@@ -88,12 +88,14 @@ fn head(status: &Status, now: Moment, paint: Paint) -> Vec<String> {
         _ => Tone::Strong,
     };
     let against = match &status.baseline {
-        Some(baseline) => format!("against {}", cut(baseline, 20)),
-        None => "the first release".to_owned(),
+        Some(baseline) => format!(" against {}", cut(baseline, 20)),
+        // Refused before it was looked at what runs.
+        None if headline == "refused before the start" => String::new(),
+        None => " the first release".to_owned(),
     };
     let release = cut(&status.release, 24);
     let first = format!(
-        "{} {against}: {}",
+        "{}{against}: {}",
         paint.tone(Tone::Strong, &release),
         paint.tone(tone, headline)
     );

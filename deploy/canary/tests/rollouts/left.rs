@@ -24,7 +24,7 @@ async fn without_a_tool_a_pause_holds_at_once_and_what_needs_one_is_refused_and_
     assert!(
         status
             .text
-            .contains("nobody drives it: `canary rollout --release B …` goes on with it"),
+            .contains("nobody drives it: `canary rollout --plan FILE --release B` goes on with it"),
         "{}",
         status.text
     );
@@ -33,7 +33,7 @@ async fn without_a_tool_a_pause_holds_at_once_and_what_needs_one_is_refused_and_
         assert!(
             refused.code == Some(1)
                 && refused.text.contains(
-                    "refused: nobody drives the rollout; `canary rollout --release B …` goes on with it"
+                    "refused: nobody drives the rollout; `canary rollout --plan FILE --release B` goes on with it"
                 ),
             "{}",
             refused.text

@@ -23,9 +23,7 @@ async fn without_stable_processes_there_is_nothing_to_compare_with() {
     let status = ground.run(&["status"]).await;
     assert!(
         status.text.contains("stable service: A, 0 of 2 processes ready")
-            && status
-                .text
-                .contains("2 processes are gone; only `canary fleet run`"),
+            && status.text.contains("2 processes are gone; `canary fleet run`"),
         "{}",
         status.text
     );
@@ -121,9 +119,9 @@ async fn what_has_received_nothing_begins_anew_with_corrected_settings_and_what_
             && left
                 .text
                 .contains("nobody judges B now: its canary takes nothing yet")
-            && left
-                .text
-                .contains("`canary rollout --release B …` goes on with it; `canary abort` takes it back"),
+            && left.text.contains(
+                "`canary rollout --plan FILE --release B` goes on with it; `canary abort` takes it back"
+            ),
         "{}",
         left.text
     );

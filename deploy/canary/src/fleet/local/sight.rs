@@ -108,6 +108,6 @@ fn amiss(record: &Record, services: &[&ServiceMeasured]) -> Option<String> {
         ("processes are", "them")
     };
     Some(format!(
-        "{gone} {are} gone; only `canary fleet run`, or a rollout, starts {them} again"
+        "{gone} {are} gone; `canary fleet run` starts {them} again"
     ))
 }

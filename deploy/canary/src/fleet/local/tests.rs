@@ -95,7 +95,7 @@ async fn a_canary_that_crashed_and_was_taken_away_is_not_missed() {
     let seen = sight::look(directory.path()).await.unwrap().unwrap();
     assert_eq!(
         seen.amiss.as_deref(),
-        Some("1 process is gone; only `canary fleet run`, or a rollout, starts it again")
+        Some("1 process is gone; `canary fleet run` starts it again")
     );
     fleet.stop(Service::Canary).await.unwrap();
     until(&mut fleet, |view| view.canary.processes.is_empty()).await;
