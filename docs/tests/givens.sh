@@ -158,8 +158,11 @@ no_rollout() {
 # Nothing of it, not even of a play before this one.
 given_compose_afresh() { docker compose --profile '*' down --volumes --timeout 5; }
 
-# Every service that has a health check is healthy.
-is_healthy() { ! docker compose ps --all --format '{{.Health}}' | grep -vE '^(healthy)?$'; }
+# Every service that has a health check is healthy, and there are some.
+is_healthy() {
+    local healths
+    healths=$(docker compose ps --all --format '{{.Health}}') && grep -q '^healthy$' <<<"$healths" && ! grep -vqE '^(healthy)?$' <<<"$healths"
+}
 
 # Whether a query gives anything now; Prometheus has scraped what is asked for.
 holds() {
